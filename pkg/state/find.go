@@ -1,0 +1,89 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+)
+
+// FindContainer resolves what a user wrote, as Docker does: full id, then exact name (with or without slash), then
+// unambiguous id prefix. Names are those that Name records claim. Errors are errdefs.ErrNotFound "No such container:
+// x" and, for several, ErrInvalidArgument with Docker's words.
+func (v *View) FindContainer(a nereid.Account, ref string) (*Container, error) {
+	if ref == "" {
+		return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid name or ID supplied: %q", ref))
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if c, ok := v.containers.byID[owned[nereid.ContainerID]{a, nereid.ContainerID(ref)}]; ok {
+		return c, nil
+	}
+	if n, ok := v.names.byID[owned[string]{a, strings.TrimPrefix(ref, "/")}]; ok {
+		if c, ok := v.containers.byID[owned[nereid.ContainerID]{a, n.Container}]; ok {
+			return c, nil
+		}
+	}
+	matches := v.containerIDs.upTo(2, a,
+		func(c *Container) bool { return string(c.ID) >= ref },
+		func(c *Container) bool { return strings.HasPrefix(string(c.ID), ref) })
+	switch len(matches) {
+	case 0:
+		return nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+	case 1:
+		return matches[0], nil
+	}
+	return nil, errdefs.ErrInvalidArgument.WithMessage("multiple IDs found with provided prefix: " + ref)
+}
+
+// FindNetwork resolves what a user wrote, as Docker does: full id, then exact name, then unambiguous id prefix. Names
+// are those that NetworkName records claim. Errors are errdefs.ErrNotFound "network x not found" and, for several,
+// ErrInvalidArgument with Docker's words.
+func (v *View) FindNetwork(a nereid.Account, ref string) (*Network, error) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if n, ok := v.networks.byID[owned[nereid.NetworkID]{a, nereid.NetworkID(ref)}]; ok {
+		return n, nil
+	}
+	if claim, ok := v.networkNames.byID[owned[string]{a, ref}]; ok {
+		if n, ok := v.networks.byID[owned[nereid.NetworkID]{a, claim.Network}]; ok {
+			return n, nil
+		}
+	}
+	matches := v.networkIDs.upTo(len(v.networks.byID), a,
+		func(n *Network) bool { return string(n.ID) >= ref },
+		func(n *Network) bool { return strings.HasPrefix(string(n.ID), ref) })
+	switch len(matches) {
+	case 0:
+		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("network %s not found", ref))
+	case 1:
+		return matches[0], nil
+	}
+	return nil, errdefs.ErrInvalidArgument.WithMessage(
+		fmt.Sprintf("network %s is ambiguous (%d matches found based on ID prefix)", ref, len(matches)))
+}
+
+// ImagesByPrefix returns an account's images whose id starts with what a user wrote, with or without "sha256:", at
+// most two: none, the one, or that it is ambiguous.
+func (v *View) ImagesByPrefix(a nereid.Account, prefix string) []*Image {
+	if !strings.HasPrefix(prefix, "sha256:") {
+		prefix = "sha256:" + prefix
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.imageIDs.upTo(2, a,
+		func(i *Image) bool { return string(i.ID) >= prefix },
+		func(i *Image) bool { return strings.HasPrefix(string(i.ID), prefix) })
+}
+
+// unseen tells that the view has not caught up before the time was over.
+func unseen(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("the view of the state lags behind: %w", errdefs.ErrUnavailable)
+	}
+	return ctx.Err()
+}

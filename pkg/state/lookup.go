@@ -1,0 +1,122 @@
+package state
+
+import (
+	"net/netip"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+)
+
+// lookup is a table's record under the view's lock.
+func lookup[K comparable, R Record](v *View, t *table[K, R], id K) (R, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	r, ok := t.byID[id]
+	return r, ok
+}
+
+// listOf is a group under the view's lock; the slice is the caller's.
+func listOf[G comparable, R Record](v *View, g *grouping[G, R], group G) []R {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return g.list(group)
+}
+
+// Container by full id.
+func (v *View) Container(a nereid.Account, id nereid.ContainerID) (*Container, bool) {
+	return lookup(v, v.containers, owned[nereid.ContainerID]{a, id})
+}
+
+// Containers of an account, newest first. The slice is the caller's.
+func (v *View) Containers(a nereid.Account) []*Container { return listOf(v, v.containersOf, a) }
+
+// ContainersOn lists a host's containers of all accounts, newest first.
+func (v *View) ContainersOn(h nereid.Host) []*Container { return listOf(v, v.containersOn, h) }
+
+// ContainersOnNetwork lists the containers with an endpoint on a network, newest first.
+func (v *View) ContainersOnNetwork(n nereid.NetworkID) []*Container {
+	return listOf(v, v.containersIn, n)
+}
+
+// Name is the claim of a container name, without the leading slash.
+func (v *View) Name(a nereid.Account, name string) (*Name, bool) {
+	return lookup(v, v.names, owned[string]{a, name})
+}
+
+// Network by full id.
+func (v *View) Network(a nereid.Account, id nereid.NetworkID) (*Network, bool) {
+	return lookup(v, v.networks, owned[nereid.NetworkID]{a, id})
+}
+
+// Networks of an account, newest first.
+func (v *View) Networks(a nereid.Account) []*Network { return listOf(v, v.networksOf, a) }
+
+// AllNetworks of all accounts, newest first.
+func (v *View) AllNetworks() []*Network { return listOf(v, v.everyNetwork, whole{}) }
+
+// Address is the claim of an address, given as text; what is no address is not found.
+func (v *View) Address(n nereid.NetworkID, addr string) (*Address, bool) {
+	ip, err := netip.ParseAddr(addr)
+	if err != nil {
+		return nil, false
+	}
+	return lookup(v, v.addresses, addressKey{n, ip})
+}
+
+// Addresses claimed on a network, in numeric order.
+func (v *View) Addresses(n nereid.NetworkID) []*Address { return listOf(v, v.addressesIn, n) }
+
+// Port is the record of a host port, with all claims of it.
+func (v *View) Port(proto string, port uint16) (*Port, bool) {
+	return lookup(v, v.ports, portKey{proto, port})
+}
+
+// Ports with claims, in numeric order.
+func (v *View) Ports() []*Port { return listOf(v, v.everyPort, whole{}) }
+
+// Volume by name.
+func (v *View) Volume(a nereid.Account, name string) (*Volume, bool) {
+	return lookup(v, v.volumes, owned[string]{a, name})
+}
+
+// Volumes of an account, by name.
+func (v *View) Volumes(a nereid.Account) []*Volume { return listOf(v, v.volumesOf, a) }
+
+// VolumeUsers are the containers that mount a volume, running or not, newest first.
+func (v *View) VolumeUsers(a nereid.Account, name string) []*Container {
+	return listOf(v, v.volumeUsers, owned[string]{a, name})
+}
+
+// Image by full id, "sha256:" included.
+func (v *View) Image(a nereid.Account, id nereid.ImageID) (*Image, bool) {
+	return lookup(v, v.images, owned[nereid.ImageID]{a, id})
+}
+
+// Images of an account, newest first.
+func (v *View) Images(a nereid.Account) []*Image { return listOf(v, v.imagesOf, a) }
+
+// Tag by full reference.
+func (v *View) Tag(a nereid.Account, ref string) (*Tag, bool) {
+	return lookup(v, v.tags, owned[string]{a, ref})
+}
+
+// Tags of an account, by reference.
+func (v *View) Tags(a nereid.Account) []*Tag { return listOf(v, v.tagsOfAccount, a) }
+
+// TagsOf lists the tags of an image, by reference.
+func (v *View) TagsOf(a nereid.Account, id nereid.ImageID) []*Tag {
+	return listOf(v, v.tagsOfImage, owned[nereid.ImageID]{a, id})
+}
+
+// ImageUsers are the containers made from an image, running or not, newest first.
+func (v *View) ImageUsers(a nereid.Account, id nereid.ImageID) []*Container {
+	return listOf(v, v.imageUsers, owned[nereid.ImageID]{a, id})
+}
+
+// Accounts of the fleet, by name.
+func (v *View) Accounts() []*Account { return listOf(v, v.everyAccount, whole{}) }
+
+// Host by name; not found when it is not in the fleet or its lease ended.
+func (v *View) Host(h nereid.Host) (*Host, bool) { return lookup(v, v.hosts, h) }
+
+// Hosts that hold their lease, by name.
+func (v *View) Hosts() []*Host { return listOf(v, v.everyHost, whole{}) }

@@ -1,0 +1,174 @@
+// Package state is the replicated truth of the fleet: typed records in etcd, changed in transactions that claim and
+// release together, and read from a view in memory that a watch feeds.
+//
+// # Keys
+//
+// Every record is one key with a JSON value. Parts are path-escaped, so a name never reaches into another's prefix.
+//
+//	/nereid/schema                               the version of this layout, see schemaVersion
+//	/nereid/v1/accounts/ACCOUNT
+//	/nereid/v1/hosts/HOST                        bound to the host's lease
+//	/nereid/v1/containers/HOST/ACCOUNT/ID        written by HOST alone
+//	/nereid/v1/names/ACCOUNT/NAME                claims a container name
+//	/nereid/v1/networks/ACCOUNT/ID
+//	/nereid/v1/networknames/ACCOUNT/NAME         claims a network name
+//	/nereid/v1/addresses/NETWORK/ADDRESS         claims an address; unique in the network whoever's container has it
+//	/nereid/v1/ports/PROTO/PORT                  claims a host port in the whole fleet
+//	/nereid/v1/volumes/ACCOUNT/NAME
+//	/nereid/v1/images/ACCOUNT/ID
+//	/nereid/v1/tags/ACCOUNT/REF
+//	/nereid/v1/events/HOST/TIME/ACCOUNT          TIME: 20 digits of nanoseconds, growing with each event of HOST
+//
+// A host that keeps only its own part of a large fleet watches containers/HOST/ and, for each network its containers
+// are on, networks/ACCOUNT/ID and addresses/NETWORK/ (an address names the host that has it). Names, volumes, images
+// and tags are prefixes by account. Host-first keys of events let each host's old events go in one range.
+package state
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+)
+
+// Config says where etcd is.
+type Config struct {
+	Dir       string      // of the embedded server, below the data root
+	Socket    string      // path of the unix socket the embedded server listens on, below the exec root; empty: none
+	Endpoints []string    // of an existing cluster; when set nothing is embedded
+	TLS       *tls.Config // for Endpoints; nil: none
+	Host      nereid.Host // whose lease and records this process writes
+	Log       *zap.Logger // nil: none
+}
+
+func (c Config) validate() error {
+	var errs []error
+	if c.Host == "" {
+		errs = append(errs, errors.New("state: no host name given"))
+	}
+	if len(c.Endpoints) == 0 && c.Dir == "" {
+		errs = append(errs, errors.New("state: neither a directory nor endpoints of etcd given"))
+	}
+	if len(c.Socket) > maxSocketPath {
+		errs = append(errs, fmt.Errorf("state: socket path %q is longer than %d bytes", c.Socket, maxSocketPath))
+	}
+	return errors.Join(errs...)
+}
+
+// place is where the state is, as errors name it.
+func (c Config) place() string {
+	if len(c.Endpoints) > 0 {
+		return fmt.Sprintf("%q", c.Endpoints)
+	}
+	return strconv.Quote(c.Dir)
+}
+
+// maxSocketPath is what sun_path holds, less its closing zero (unix(7)).
+const maxSocketPath = 107
+
+// Store is the state. Made by Open, it serves until Close.
+type Store struct {
+	cfg    Config
+	log    *zap.Logger
+	member *member // nil with an external cluster
+	client *clientv3.Client
+	view   *View
+	clock  eventClock
+	lease  lease
+	// compacted is the newest revision this process has compacted at.
+	compacted atomic.Int64
+}
+
+// requestTimeout bounds one request to etcd. A single member answers in a millisecond; a cluster that elects a leader
+// needs seconds.
+const requestTimeout = 10 * time.Second
+
+// Open starts the embedded etcd or connects to the existing one, takes the host's lease, and returns when the view
+// holds all there is. Damaged data is refused with an error of class errdefs.ErrDataLoss that names the directory, a
+// directory in use by another process with errdefs.ErrUnavailable, and a state of a newer layout with
+// errdefs.ErrFailedPrecondition. A failed Open leaves nothing behind.
+func Open(ctx context.Context, cfg Config) (_ *Store, retErr error) {
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg, log: cfg.Log, view: newView()}
+	defer func() {
+		if retErr != nil {
+			retErr = errors.Join(retErr, s.Close())
+		}
+	}()
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.load(ctx); err != nil {
+		return nil, fmt.Errorf("open the state in %s: %w", cfg.place(), err)
+	}
+	return s, nil
+}
+
+func (s *Store) load(ctx context.Context) error {
+	if err := s.checkSchema(ctx); err != nil {
+		return err
+	}
+	if err := s.relist(ctx); err != nil {
+		return err
+	}
+	s.clock.startAfter(s.view.lastStamp(s.cfg.Host))
+	return s.grantLease(ctx)
+}
+
+func (s *Store) connect(ctx context.Context) (err error) {
+	if len(s.cfg.Endpoints) > 0 {
+		s.client, err = dial(s.cfg)
+		return err
+	}
+	if s.member, err = startMember(ctx, s.cfg); err != nil {
+		return err
+	}
+	s.client = s.member.client()
+	return nil
+}
+
+// Run keeps the lease, feeds the view through etcd restarts and compactions, trims events, compacts. It blocks until
+// the context ends, which is no error, or the embedded etcd fails.
+func (s *Store) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.feed(ctx) })
+	g.Go(func() error { return s.keepLease(ctx) })
+	g.Go(func() error { return s.tidy(ctx) })
+	if s.member != nil {
+		g.Go(func() error { return s.member.watchOver(ctx) })
+	}
+	return g.Wait()
+}
+
+// Close stops what Open started. Call it after Run has returned. It may be called twice.
+func (s *Store) Close() error {
+	var errs []error
+	if s.client != nil {
+		errs = append(errs, closeClient(s.client))
+		s.client = nil
+	}
+	if s.member != nil {
+		errs = append(errs, s.member.close())
+		s.member = nil
+	}
+	return errors.Join(errs...)
+}
+
+// View is the memory of the state. All methods may be called at once from anywhere, cost by their answer, and return
+// records that nobody may change.
+func (s *Store) View() *View { return s.view }

@@ -1,0 +1,103 @@
+package state
+
+// table holds one kind's records: by identity, and in the groupings made over it. Reading and changing it needs the
+// view's lock.
+type table[K comparable, R Record] struct {
+	id        func(R) K
+	byID      map[K]R
+	groupings []subset[R]
+}
+
+type subset[R Record] interface {
+	put(R)
+	remove(R)
+}
+
+// indexer is a table whatever its kind.
+type indexer interface {
+	add(Record)
+	drop(Record)
+}
+
+func newTable[K comparable, R Record](id func(R) K) *table[K, R] {
+	return &table[K, R]{id: id, byID: map[K]R{}}
+}
+
+// add enters a record everywhere it can be found.
+func (t *table[K, R]) add(rec Record) {
+	r := rec.(R)
+	t.byID[t.id(r)] = r
+	for _, g := range t.groupings {
+		g.put(r)
+	}
+}
+
+// drop undoes add.
+func (t *table[K, R]) drop(rec Record) {
+	r := rec.(R)
+	delete(t.byID, t.id(r))
+	for _, g := range t.groupings {
+		g.remove(r)
+	}
+}
+
+// grouping is ordered sets of records by something they share; a record may be in several or none.
+type grouping[G comparable, R Record] struct {
+	each func(r R, in func(G)) // calls in for each group of r, and twice for none
+	cmp  func(a, b R) int      // by what a change of a record leaves alone, and never equal for two records
+	sets map[G]*ordered[R]
+}
+
+// groupBy makes a grouping over a table that has no records yet.
+func groupBy[G, K comparable, R Record](t *table[K, R], cmp func(a, b R) int, each func(r R, in func(G))) *grouping[G, R] {
+	g := &grouping[G, R]{each: each, cmp: cmp, sets: map[G]*ordered[R]{}}
+	t.groupings = append(t.groupings, g)
+	return g
+}
+
+func (g *grouping[G, R]) put(r R) {
+	g.each(r, func(group G) {
+		set := g.sets[group]
+		if set == nil {
+			set = &ordered[R]{cmp: g.cmp}
+			g.sets[group] = set
+		}
+		set.put(r)
+	})
+}
+
+func (g *grouping[G, R]) remove(r R) {
+	g.each(r, func(group G) {
+		set := g.sets[group]
+		if set == nil {
+			return
+		}
+		if set.remove(r); set.size == 0 {
+			delete(g.sets, group)
+		}
+	})
+}
+
+// list copies a group, in order.
+func (g *grouping[G, R]) list(group G) []R {
+	if set := g.sets[group]; set != nil {
+		return set.list()
+	}
+	return nil
+}
+
+// upTo returns the first n records of a group for which reached is true, see ordered.from.
+func (g *grouping[G, R]) upTo(n int, group G, reached, belongs func(R) bool) []R {
+	set := g.sets[group]
+	if set == nil {
+		return nil
+	}
+	var out []R
+	for r := range set.from(reached) {
+		if len(out) == n || !belongs(r) {
+			break
+		}
+		out = append(out, r)
+	}
+	return out
+}
