@@ -1,0 +1,126 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/continuity/fs"
+	"github.com/docker/docker/api/types/container"
+)
+
+// Size of the writable layer, and of all of it, in bytes.
+func (r *Runtime) Size(ctx context.Context, key Key) (rw, total int64, err error) {
+	ctx = inNamespace(ctx, key)
+	store := r.rootfs.snapshots()
+	for name := string(key.ID); name != ""; {
+		usage, err := store.Usage(ctx, name)
+		if err != nil {
+			return 0, 0, fmt.Errorf("size of container %s: %w", key.ID, err)
+		}
+		if name == string(key.ID) {
+			rw = usage.Size
+		}
+		total += usage.Size
+		info, err := store.Stat(ctx, name)
+		if err != nil {
+			return 0, 0, fmt.Errorf("size of container %s: %w", key.ID, err)
+		}
+		name = info.Parent
+	}
+	return rw, total, nil
+}
+
+// Changes against the image, in the order of their paths.
+func (r *Runtime) Changes(ctx context.Context, key Key) ([]container.FilesystemChange, error) {
+	mounts, err := r.rootfs.snapshots().Mounts(inNamespace(ctx, key), string(key.ID))
+	if err != nil {
+		return nil, fmt.Errorf("changes of container %s: %w", key.ID, err)
+	}
+	upper, lower := overlayDirs(mounts)
+	if upper == "" {
+		return nil, nil // no image below: there is nothing to differ from
+	}
+	var changes []container.FilesystemChange
+	err = withLower(ctx, lower, func(base string) error {
+		return fs.DiffDirChanges(ctx, base, upper, fs.DiffSourceOverlayFS, func(kind fs.ChangeKind, path string, _ os.FileInfo, err error) error {
+			if err != nil {
+				return err
+			}
+			if c, ok := changeKind(kind); ok {
+				changes = append(changes, container.FilesystemChange{Kind: c, Path: path})
+			}
+			return nil
+		})
+	})
+	if changes = withoutPlaces(changes); len(changes) == 0 {
+		changes = nil // clients see null rather than an empty list, as Docker's
+	}
+	return changes, err
+}
+
+// places are what every container needs to mount on. Where an image lacks one, runc makes it in the writable layer;
+// Docker makes it in a layer of its own, so there it is no change.
+var places = map[string]bool{
+	"/dev": true, "/proc": true, "/sys": true, "/etc/hostname": true, "/etc/hosts": true, "/etc/resolv.conf": true,
+}
+
+// withoutPlaces are the changes that somebody made, rather than runc for what it mounts.
+func withoutPlaces(all []container.FilesystemChange) []container.FilesystemChange {
+	inEtc := false
+	kept := slices.DeleteFunc(all, func(c container.FilesystemChange) bool {
+		place := c.Kind == container.ChangeAdd && places[c.Path]
+		inEtc = inEtc || place && strings.HasPrefix(c.Path, "/etc/")
+		return place
+	})
+	etc := slices.IndexFunc(kept, func(c container.FilesystemChange) bool { return c.Path == "/etc" })
+	if !inEtc || etc < 0 {
+		return kept
+	}
+	if slices.ContainsFunc(kept, func(c container.FilesystemChange) bool { return strings.HasPrefix(c.Path, "/etc/") }) {
+		kept[etc].Kind = container.ChangeModify
+		return kept
+	}
+	return slices.Delete(kept, etc, etc+1)
+}
+
+func changeKind(k fs.ChangeKind) (container.ChangeType, bool) {
+	switch k {
+	case fs.ChangeKindAdd:
+		return container.ChangeAdd, true
+	case fs.ChangeKindModify:
+		return container.ChangeModify, true
+	case fs.ChangeKindDelete:
+		return container.ChangeDelete, true
+	}
+	return 0, false
+}
+
+func overlayDirs(mounts []mount.Mount) (upper, lower string) {
+	for _, m := range mounts {
+		if m.Type != "overlay" {
+			continue
+		}
+		for _, o := range m.Options {
+			if v, ok := strings.CutPrefix(o, "upperdir="); ok {
+				upper = v
+			}
+			if v, ok := strings.CutPrefix(o, "lowerdir="); ok {
+				lower = v
+			}
+		}
+	}
+	return upper, lower
+}
+
+// withLower shows the image's layers as one directory.
+func withLower(ctx context.Context, lower string, do func(dir string) error) error {
+	if !strings.Contains(lower, ":") {
+		return do(lower)
+	}
+	m := mount.Mount{Type: "overlay", Source: "overlay", Options: []string{"ro", "lowerdir=" + lower}}
+	return mount.WithTempMount(ctx, []mount.Mount{m}, do)
+}

@@ -1,0 +1,131 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+)
+
+// purge removes what neither shim nor containerd knows of: a runc that was killed while it made a container, with its
+// daemon or by a start that was given up, leaves processes, the cgroup and its own record, on which the next start would
+// stumble. The shim must be gone. Mostly there is nothing.
+func (r *Runtime) purge(ctx context.Context, key Key, cgroup string) error {
+	if err := r.purgeRunc(ctx, key); err != nil {
+		return err
+	}
+	if filepath.Base(cgroup) != string(key.ID) {
+		return nil // never known, and nobody else's is touched
+	}
+	return purgeCgroup(ctx, cgroup)
+}
+
+func (r *Runtime) runcRoot() string { return filepath.Join(r.cfg.State, "runc") }
+
+func (r *Runtime) purgeRunc(ctx context.Context, key Key) error {
+	root := filepath.Join(r.runcRoot(), string(key.Account))
+	dir := filepath.Join(root, string(key.ID))
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	r.log.Warn("half a container found, removing it", zap.String("container", string(key.ID)))
+	out, err := exec.CommandContext(ctx, r.cfg.Runc, "--root", root, "delete", "--force", string(key.ID)).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil // it is gone all the same
+	}
+	return fmt.Errorf("remove half a container: %w: %s", err, strings.TrimSpace(string(out)))
+}
+
+// purgePause is between two looks whether killed processes have left their cgroup.
+const purgePause = 5 * time.Millisecond
+
+// purgeCgroup ends all that is in a cgroup and removes it, in every hierarchy that has it.
+func purgeCgroup(ctx context.Context, cgroup string) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	for {
+		var left error
+		for _, dir := range cgroupDirs(cgroup) {
+			killIn(dir)
+			if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+				left = fmt.Errorf("remove cgroup %s: %w", dir, err)
+			}
+		}
+		if left == nil {
+			return nil
+		}
+		select {
+		case <-time.After(purgePause):
+		case <-ctx.Done():
+			return errors.Join(left, ctx.Err())
+		}
+	}
+}
+
+// cgroupDirs are the directories of a cgroup and of those below it, deepest first.
+func cgroupDirs(cgroup string) []string {
+	tops, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", cgroup)) // the pattern is well-formed
+	var dirs []string
+	for _, top := range append(tops, filepath.Join(cgroupRoot, cgroup)) {
+		_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append([]string{path}, dirs...)
+			}
+			return nil // what vanishes meanwhile is no loss
+		})
+	}
+	return dirs
+}
+
+// killIn kills the processes of one directory.
+func killIn(dir string) {
+	data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return // gone
+	}
+	for line := range strings.FieldsSeq(string(data)) {
+		if pid, err := strconv.Atoi(line); err == nil && pid > 0 {
+			_ = unix.Kill(pid, unix.SIGKILL) // gone, or seen by the next look
+		}
+	}
+}
+
+// purgeStrangers removes what runc has of containers without a task.
+func (r *Runtime) purgeStrangers(ctx context.Context) error {
+	accounts, err := os.ReadDir(r.runcRoot())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, a := range accounts {
+		ids, err := os.ReadDir(filepath.Join(r.runcRoot(), a.Name()))
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			key := Key{Account: nereid.Account(a.Name()), ID: nereid.ContainerID(id.Name())}
+			if _, err := r.task(key); err == nil {
+				continue
+			}
+			errs = append(errs, r.purge(ctx, key, filepath.Join(r.cfg.CgroupParent, string(key.ID))))
+		}
+	}
+	return errors.Join(errs...)
+}
