@@ -1,0 +1,54 @@
+package network
+
+import (
+	"net/netip"
+	"sync"
+	"testing"
+
+	"github.com/miekg/dns"
+	"gotest.tools/v3/assert"
+)
+
+// BenchmarkContainer is one container's network from nothing to nothing.
+func BenchmarkContainer(b *testing.B) {
+	f, err := New(Config{Host: "bench", ExecRoot: b.TempDir()})
+	assert.NilError(b, err)
+	defer f.close()
+	n := testNetwork(1)
+	for i := 0; b.Loop(); i++ {
+		id := testBoxID(i)
+		_, err := f.NewSandbox(b.Context(), id, SandboxOptions{})
+		assert.NilError(b, err)
+		a := attachment(n, 0, byte(2+i%200))
+		assert.NilError(b, f.Attach(b.Context(), id, []Attachment{a}))
+		assert.NilError(b, f.Publish(b.Context(), id, []Published{{
+			Proto: "tcp", HostIP: netip.IPv4Unspecified(), HostPort: 8080, ContainerAddr: a.Endpoint.Address.Addr(), ContainerPort: 80,
+		}}))
+		assert.NilError(b, f.Remove(b.Context(), id))
+	}
+	assert.NilError(b, f.Restore(b.Context(), nil))
+	assert.NilError(b, f.fw.remove())
+}
+
+func TestManyAtOnce(t *testing.T) {
+	f, _ := resolvers(t, book{"db": "10.200.1.3"})
+	n := testNetwork(1)
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			for round := range 3 {
+				b := newBox(t, f, byte(2+i+16*round), n)
+				assert.Check(t, f.Publish(t.Context(), b.id, both("0.0.0.0", uint16(8000+i), b, 80)))
+				m, err := tryQuery(b, "udp", "db", dns.TypeA)
+				assert.Check(t, err)
+				if err == nil {
+					assert.Check(t, answers(m) == "10.200.1.3", answers(m))
+				}
+				assert.Check(t, f.Remove(t.Context(), b.id))
+			}
+		})
+	}
+	all.Wait()
+	assert.Equal(t, len(f.fw.have.ports), 0)
+	assert.Equal(t, len(f.sandboxes), 0)
+}

@@ -1,0 +1,124 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// optionMTU is Docker's network option for the MTU of its links.
+const optionMTU = "com.docker.network.driver.mtu"
+
+// mtu of a network's links. 1500 is Docker's default too.
+func mtu(n *state.Network) int {
+	if v, err := strconv.Atoi(n.Options[optionMTU]); err == nil && v > 0 {
+		return v
+	}
+	return 1500
+}
+
+// bridge is a network's bridge on this host.
+type bridge struct {
+	name  string
+	index int
+}
+
+// ensureBridge makes the network's bridge and its rules, or returns the one that is there. Only the first of a network
+// costs anything.
+func (f *Fabric) ensureBridge(n *state.Network) (*bridge, error) {
+	f.bridgesMu.Lock()
+	defer f.bridgesMu.Unlock()
+	if b, ok := f.bridges[n.VNI]; ok {
+		if l, err := f.nl.LinkByIndex(b.index); err == nil && l.Attrs().Name == b.name {
+			return b, nil
+		}
+		delete(f.bridges, n.VNI) // someone deleted it
+	}
+	b, err := f.makeBridge(n)
+	if err != nil {
+		return nil, fmt.Errorf("bridge of network %q: %w", n.Name, err)
+	}
+	if err := f.fw.addZone(zoneOf(b.name, n)); err != nil {
+		return nil, fmt.Errorf("rules of network %q: %w", n.Name, err)
+	}
+	f.bridges[n.VNI] = b
+	return b, nil
+}
+
+// makeBridge is idempotent: every step takes what is already there.
+func (f *Fabric) makeBridge(n *state.Network) (*bridge, error) {
+	name := BridgeName(f.cfg.Host, n)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.TxQLen = name, mtu(n), 1000
+	if gw := gateway4(n); gw.IsValid() {
+		attrs.HardwareAddr = macOf(gw) // set, so that it stays when ports come and go
+	}
+	if err := f.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("add %q: %w", name, err)
+	}
+	link, err := f.nl.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("find %q: %w", name, err)
+	}
+	if err := bridgeSysctls(name, n); err != nil {
+		return nil, err
+	}
+	for _, s := range n.Subnets {
+		if !s.Gateway.IsValid() {
+			continue
+		}
+		addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))}
+		if err := f.nl.AddrReplace(link, addr); err != nil {
+			return nil, fmt.Errorf("address %s on %q: %w", s.Gateway, name, err)
+		}
+	}
+	if err := f.nl.LinkSetUp(link); err != nil {
+		return nil, fmt.Errorf("bring up %q: %w", name, err)
+	}
+	return &bridge{name: name, index: link.Attrs().Index}, nil
+}
+
+// bridgeSysctls prepare a bridge's link. route_localnet is what lets 127.0.0.1 reach them; the rules
+// drop what comes from a container for 127.0.0.0/8, which it would open otherwise.
+func bridgeSysctls(name string, n *state.Network) error {
+	six := "1"
+	if n.IPv6 {
+		six = "0"
+	}
+	return errors.Join(
+		sysctl("ipv4/conf/"+name+"/route_localnet", "1", false),
+		sysctl("ipv6/conf/"+name+"/accept_ra", "0", true),
+		sysctl("ipv6/conf/"+name+"/disable_ipv6", six, true),
+	)
+}
+
+// gateway4 is the network's first IPv4 gateway.
+func gateway4(n *state.Network) netip.Addr {
+	for _, s := range n.Subnets {
+		if s.Gateway.Is4() {
+			return s.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// macOf derives a locally administered MAC from an IPv4 address, as Docker's 02:42 ones. An address that is used
+// again has the same MAC again, so no neighbour cache goes stale.
+func macOf(a netip.Addr) net.HardwareAddr {
+	b := a.As4()
+	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
+}
+
+// MAC is the hardware address that an endpoint with this IPv4 address gets unless the user wants another.
+func MAC(a netip.Addr) string { return macOf(a).String() }
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

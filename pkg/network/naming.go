@@ -1,0 +1,53 @@
+package network
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"strings"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// naming gives this daemon's things on the host their names. They begin with a tag of the host name, by which the
+// daemon knows its own again after a restart and leaves alone what others made.
+type naming struct {
+	tag string // four letters or digits
+}
+
+func newNaming(h nereid.Host) naming { return naming{tag: digest(string(h), 4)} }
+
+// digest is n characters of the hash of s, each one of a to z and 2 to 7: five bits each.
+func digest(s string, n int) string {
+	sum := sha256.Sum256([]byte(s))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:n]
+}
+
+// table is the nftables table of this daemon.
+func (n naming) table() string { return "nereid-" + n.tag }
+
+// bridgePrefix begins the names of all bridges of this daemon.
+func (n naming) bridgePrefix() string { return "nr" + n.tag + "-" }
+
+// bridge is the name of a network's bridge: 13 bytes of the 15 that Linux allows.
+func (n naming) bridge(vni uint32) string {
+	return fmt.Sprintf("%s%06x", n.bridgePrefix(), vni&0xffffff)
+}
+
+// vethPrefix begins the names of all veths of this daemon, on the host's side.
+func (n naming) vethPrefix() string { return "nv" + n.tag }
+
+// veth is the name of an endpoint's link on the host: 15 bytes, 45 of its bits from the endpoint.
+func (n naming) veth(e nereid.EndpointID) string { return n.vethPrefix() + digest(string(e), 9) }
+
+// optionBridgeName is Docker's network option that names the bridge.
+const optionBridgeName = "com.docker.network.bridge.name"
+
+// BridgeName is the name of a network's bridge on a host: the one asked for, or one of ours.
+func BridgeName(h nereid.Host, n *state.Network) string {
+	if name := n.Options[optionBridgeName]; name != "" && !n.Predefined {
+		return name
+	}
+	return newNaming(h).bridge(n.VNI)
+}
