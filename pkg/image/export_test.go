@@ -1,0 +1,25 @@
+package image
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+)
+
+// DialAll has every connection go to one address, whatever the registry's name.
+func (s *Store) DialAll(addr string) {
+	s.lookup = func(context.Context, string) []netip.Addr { return nil }
+	s.transport = func(e *endpoint) http.RoundTripper {
+		tr := newTransport(e).(*http.Transport)
+		tr.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}
+		return tr
+	}
+}
+
+// AskError is what a refusal with a code and words becomes.
+func AskError(code, message string) error {
+	return askError(&registryError{Code: code, Message: message})
+}
