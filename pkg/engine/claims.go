@@ -1,0 +1,196 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/network"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// Claimed is what a container gets when it starts.
+type Claimed struct {
+	Endpoints map[string]*state.Endpoint // by network name, as in the record
+	Ports     []state.HostPort
+	// Ops store the claims. They belong into the transaction that stores the record.
+	Ops []state.Op
+}
+
+// Apply puts what was claimed into the record, which is the caller's own.
+func (c *Claimed) Apply(r *state.Container) { r.Networks, r.Ports = c.Endpoints, c.Ports }
+
+// Claim chooses addresses and host ports for a container that is to start. It changes nothing: the caller applies the
+// result to its record and commits both in one transaction, and calls Claim again when that stumbles over a
+// state.Conflict. Errors have Docker's words without "failed to set up container networking: ", which the caller adds.
+//
+// A container that shares another's network, or the host's, claims nothing but endpoints without addresses.
+func (n *Networks) Claim(r *state.Container) (*Claimed, error) {
+	c := &Claimed{Endpoints: make(map[string]*state.Endpoint, len(r.Networks))}
+	for _, name := range endpointNames(r) {
+		ep, ops, err := n.claimEndpoint(r, name)
+		if err != nil {
+			return nil, err
+		}
+		c.Endpoints[name] = ep
+		c.Ops = append(c.Ops, ops...)
+	}
+	way := n.gatewayOf(r.Account, c.Endpoints)
+	if way == nil {
+		return c, nil
+	}
+	ports, ops, err := n.claimPorts(r)
+	if err != nil {
+		return nil, connectivityError(r, way, err)
+	}
+	c.Ports, c.Ops = ports, append(c.Ops, ops...)
+	return c, nil
+}
+
+// Release gives back all that the record claims: it clears the record, which is the caller's own, and returns the ops
+// that belong into the transaction that stores or deletes it. After a state.Conflict the caller begins anew from the
+// view. A record without claims yields no ops.
+func (n *Networks) Release(r *state.Container) []state.Op {
+	var ops []state.Op
+	for _, ep := range r.Networks {
+		for _, a := range []netip.Prefix{ep.Address, ep.Address6} {
+			if a.IsValid() {
+				ops = append(ops, state.Delete(&state.Address{Network: ep.Network, Address: a.Addr()}))
+			}
+		}
+		ep.ID, ep.MAC = "", ""
+		ep.Address, ep.Address6, ep.Gateway, ep.Gateway6 = netip.Prefix{}, netip.Prefix{}, netip.Addr{}, netip.Addr{}
+	}
+	ops = append(ops, n.releasePorts(r)...)
+	r.Ports = nil
+	return ops
+}
+
+// claimEndpoint gives an endpoint a new id and addresses of its network.
+func (n *Networks) claimEndpoint(r *state.Container, name string) (*state.Endpoint, []state.Op, error) {
+	ep := r.Networks[name].Clone()
+	record, err := n.networkOf(r.Account, name, ep)
+	if err != nil {
+		return nil, nil, err
+	}
+	ep.Network, ep.ID, ep.DNSNames = record.ID, nereid.NewEndpointID(), dnsNames(r, name, ep)
+	if record.Driver != driverBridge {
+		return ep, nil, nil
+	}
+	var ops []state.Op
+	for _, six := range []bool{false, true} {
+		op, err := n.claimAddress(r, record, ep, six)
+		if err != nil {
+			return nil, nil, err
+		}
+		ops = append(ops, op...)
+	}
+	if ep.MAC = ep.WantMAC; ep.MAC == "" && ep.Address.IsValid() {
+		ep.MAC = network.MAC(ep.Address.Addr())
+	}
+	if ep.MAC == "" {
+		ep.MAC = randomMAC()
+	}
+	return ep, ops, nil
+}
+
+// networkOf finds an endpoint's network: by its id, or by its name when it was not there, or another of that name is
+// there now.
+func (n *Networks) networkOf(a nereid.Account, name string, ep *state.Endpoint) (*state.Network, error) {
+	if record, ok := n.State.View().Network(a, ep.Network); ok {
+		return record, nil
+	}
+	return n.State.View().FindNetwork(a, name)
+}
+
+// claimAddress claims one address of a family, if the network has that family.
+func (n *Networks) claimAddress(r *state.Container, record *state.Network, ep *state.Endpoint, six bool) ([]state.Op, error) {
+	subnets := slices.Collect(func(yield func(state.Subnet) bool) {
+		for _, s := range record.Subnets {
+			if s.Prefix.Addr().Is6() == six && !yield(s) {
+				return
+			}
+		}
+	})
+	if len(subnets) == 0 {
+		return nil, nil
+	}
+	want := ep.WantAddress
+	if six {
+		want = ep.WantAddress6
+	}
+	s, addr, err := n.chooseAddress(record, subnets, want)
+	if err != nil {
+		return nil, err
+	}
+	if six {
+		ep.Address6, ep.Gateway6 = netip.PrefixFrom(addr, s.Prefix.Bits()), s.Gateway
+	} else {
+		ep.Address, ep.Gateway = netip.PrefixFrom(addr, s.Prefix.Bits()), s.Gateway
+	}
+	return []state.Op{state.Create(&state.Address{
+		Network: record.ID, Address: addr, Account: r.Account, Container: r.ID, Host: r.Host,
+	})}, nil
+}
+
+func (n *Networks) chooseAddress(record *state.Network, subnets []state.Subnet, want netip.Addr) (state.Subnet, netip.Addr, error) {
+	taken := func(a netip.Addr) bool {
+		_, ok := n.State.View().Address(record.ID, a.String())
+		return ok
+	}
+	if want.IsValid() {
+		return wanted(subnets, want, taken)
+	}
+	for _, s := range subnets {
+		if a, ok := n.ipam.propose(record.ID, s, taken); ok {
+			return s, a, nil
+		}
+	}
+	version := 4
+	if subnets[0].Prefix.Addr().Is6() {
+		version = 6
+	}
+	return state.Subnet{}, netip.Addr{}, errdefs.ErrUnavailable.WithMessage(fmt.Sprintf(
+		"no available IPv%d addresses on this network's address pools: %s (%s)", version, record.Name, record.ID))
+}
+
+// wanted is the address that the user asked for, when a subnet has it and nobody else.
+func wanted(subnets []state.Subnet, want netip.Addr, taken func(netip.Addr) bool) (state.Subnet, netip.Addr, error) {
+	for _, s := range subnets {
+		if !s.Prefix.Contains(want) {
+			continue
+		}
+		if want == s.Gateway || taken(want) {
+			return state.Subnet{}, netip.Addr{}, errdefs.ErrPermissionDenied.WithMessage("Address already in use")
+		}
+		return s, want, nil
+	}
+	return state.Subnet{}, netip.Addr{}, errdefs.ErrInvalidArgument.WithMessage("Invalid address " + want.String() + ": It does not belong to any of this network's subnets")
+}
+
+// gatewayOf is the endpoint by which the container reaches the world and is reached on published ports; nil when it
+// has none.
+func (n *Networks) gatewayOf(a nereid.Account, endpoints map[string]*state.Endpoint) *state.Endpoint {
+	var best *state.Endpoint
+	var bestName string
+	for name, ep := range endpoints {
+		record, ok := n.State.View().Network(a, ep.Network)
+		if !ok || record.Internal || record.Driver != driverBridge {
+			continue
+		}
+		higher := best != nil && (ep.GwPriority > best.GwPriority || ep.GwPriority == best.GwPriority && name < bestName)
+		if best == nil || higher {
+			best, bestName = ep, name
+		}
+	}
+	return best
+}
+
+// connectivityError says that host ports could not be opened.
+func connectivityError(r *state.Container, ep *state.Endpoint, err error) error {
+	return errdefs.ErrInternal.WithMessage(fmt.Sprintf(
+		"driver failed programming external connectivity on endpoint %s (%s): %v", r.Name, ep.ID, err))
+}

@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/docker/docker/pkg/sysinfo"
+	"go.uber.org/zap"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/runtime"
+)
+
+// Containers are the use cases of containers and exec. All methods may be called at once; what happens to one
+// container is ordered by a lock of its own.
+type Containers struct {
+	Deps
+	networks *Networks
+	volumes  *Volumes
+	images   *Images
+
+	// features of this host's kernel and cgroups, as Docker's validation asks for them.
+	features func() *sysinfo.SysInfo
+	// alive tells whether a process of this host exists.
+	alive func(pid int) bool
+
+	locks   keylock
+	live    liveTable
+	execs   execTable
+	later   alarms
+	pruning atomic.Bool
+	// adopted is closed by Adopt: until then nothing that the runtime reports is acted upon.
+	adopted chan struct{}
+	// down is closed when the daemon ends, or could not adopt: what waits for something gives up.
+	down     chan struct{}
+	downOnce sync.Once
+}
+
+// NewContainers makes the use cases. It starts nothing: Adopt, then Run.
+func NewContainers(d Deps, n *Networks, v *Volumes, i *Images) *Containers {
+	return &Containers{
+		Deps: d, networks: n, volumes: v, images: i,
+		features: sync.OnceValue(func() *sysinfo.SysInfo { return sysinfo.New() }),
+		alive:    processExists,
+		execs:    execTable{dir: execDir(d.ExecRoot)},
+		adopted:  make(chan struct{}), down: make(chan struct{}),
+	}
+}
+
+// Run blocks until the context ends, then forgets the restarts still waiting and returns when those under way are done.
+// Containers run on: a later Adopt takes up what was left.
+func (c *Containers) Run(ctx context.Context) error {
+	<-ctx.Done()
+	c.close()
+	c.later.stop()
+	return nil
+}
+
+func (c *Containers) close() { c.downOnce.Do(func() { close(c.down) }) }
+
+func keyOf(r *state.Container) runtime.Key { return runtime.Key{Account: r.Account, ID: r.ID} }
+
+// find resolves what the user wrote in the account that asks.
+func (c *Containers) find(ctx context.Context, ref string) (*state.Container, error) {
+	return c.State.View().FindContainer(nereid.AccountFrom(ctx), ref)
+}
+
+// locked runs do with the container's lock held and its record as it then is.
+func (c *Containers) locked(ctx context.Context, r *state.Container, do func(*state.Container) error) error {
+	unlock, err := c.locks.lock(ctx, keyOf(r))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, ok := c.State.View().Container(r.Account, r.ID)
+	if !ok {
+		return errNoSuchContainer(string(r.ID))
+	}
+	return do(now)
+}
+
+// work is the context of what must not stop half way: it outlives the client, and is bounded.
+func work(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), hostTimeout)
+}
+
+// logger names the container in every line about it.
+func (c *Containers) logger(key runtime.Key) *zap.Logger {
+	return c.Log.With(zap.String("account", string(key.Account)), zap.String("container", string(key.ID)))
+}

@@ -1,0 +1,308 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/docker/docker/api/types/backend"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/mount"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.uber.org/zap"
+
+	"github.com/nereid-paas/nereid/pkg/logs"
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// Create makes a container that can be started. When it fails nothing of the container is left.
+//
+// The request's configuration is its own from here on: it is completed and becomes the record's.
+func (c *Containers) Create(ctx context.Context, req backend.ContainerCreateConfig) (container.CreateResponse, error) {
+	if req.Config == nil {
+		return container.CreateResponse{}, errInvalid("config cannot be empty in order to create a container")
+	}
+	if req.HostConfig == nil {
+		req.HostConfig = &container.HostConfig{}
+	}
+	if req.DefaultReadOnlyNonRecursive {
+		readOnlyAtTheTop(req.HostConfig)
+	}
+	host, err := c.place(ctx, &req)
+	if err != nil {
+		return container.CreateResponse{}, err
+	}
+	r, warnings, err := c.draft(ctx, host, &req)
+	if err != nil {
+		return container.CreateResponse{Warnings: warnings}, err
+	}
+	if err := c.create(ctx, r, req.Name); err != nil {
+		return container.CreateResponse{Warnings: warnings}, err
+	}
+	return container.CreateResponse{ID: string(r.ID), Warnings: warnings}, nil
+}
+
+// readOnlyAtTheTop has read-only mounts be so without what is mounted below them: what clients before API 1.44 expect.
+func readOnlyAtTheTop(hc *container.HostConfig) {
+	for i, m := range hc.Mounts {
+		if m.Type != mount.TypeBind || !m.ReadOnly {
+			continue
+		}
+		o := mount.BindOptions{}
+		if m.BindOptions != nil {
+			o = *m.BindOptions
+		}
+		o.ReadOnlyNonRecursive = true
+		hc.Mounts[i].BindOptions = &o
+	}
+}
+
+// draft checks a request and makes it the record of a container that is nowhere yet: all but its name and its mounts,
+// which only the transaction can settle.
+func (c *Containers) draft(ctx context.Context, host nereid.Host, req *backend.ContainerCreateConfig) (*state.Container, []string, error) {
+	cfg, hc := req.Config, req.HostConfig
+	warnings, err := c.checkRequest(req)
+	if err != nil {
+		return nil, warnings, err
+	}
+	img, err := c.images.ResolvePlatform(ctx, cfg.Image, req.Platform)
+	if err != nil {
+		return nil, warnings, err
+	}
+	platform, err := c.images.Platform(img)
+	if err != nil {
+		return nil, warnings, err
+	}
+	if w := platformWarning(req.Platform, platform); w != "" {
+		warnings = append(warnings, w)
+	}
+	setDefaults(hc)
+	c.nameShared(ctx, hc)
+	if err := c.networks.EnsureDefaults(ctx, nereid.AccountFrom(ctx)); err != nil {
+		return nil, warnings, err
+	}
+	imageConfig, err := c.images.ContainerConfig(img)
+	if err != nil {
+		return nil, warnings, err
+	}
+	mergeImage(cfg, imageConfig)
+	path, args, err := command(cfg)
+	if err != nil {
+		return nil, warnings, err
+	}
+	if hasHealthcheck(cfg) {
+		warnings = append(warnings, healthWarning)
+	}
+	if err := setLogDriver(hc); err != nil {
+		return nil, warnings, err
+	}
+	r := &state.Container{
+		Account: nereid.AccountFrom(ctx), ID: nereid.NewContainerID(), Host: host, Created: time.Now().UTC(),
+		Image: cfg.Image, ImageID: img.ID, Platform: platform, Manifest: &img.Manifest,
+		Path: path, Args: args, Config: cfg, HostConfig: hc,
+		State: state.RunState{Status: state.StatusCreated},
+	}
+	if hc.LogConfig.Type == defaultLogDriver {
+		r.LogPath = c.logPath(keyOf(r))
+	}
+	if err := setHostname(r); err != nil {
+		return nil, warnings, err
+	}
+	if err := c.checkLinks(ctx, r); err != nil {
+		return nil, warnings, err
+	}
+	r.Networks, err = c.networks.Endpoints(r, req.NetworkingConfig)
+	return r, warnings, err
+}
+
+// checkRequest refuses what cannot be, before anything is looked up.
+func (c *Containers) checkRequest(req *backend.ContainerCreateConfig) ([]string, error) {
+	if req.HostConfig.RestartPolicy.Name == "" {
+		req.HostConfig.RestartPolicy.Name = container.RestartPolicyDisabled
+	}
+	if err := checkNetworkMode(req.Config, req.HostConfig); err != nil {
+		return nil, err
+	}
+	v := verifier{sys: c.features()}
+	err := v.verify(req.Config, req.HostConfig)
+	if err == nil && req.Name != "" {
+		_, err = checkName(req.Name)
+	}
+	if v.warnings == nil {
+		v.warnings = []string{}
+	}
+	return v.warnings, err
+}
+
+// platformWarning says that an image nobody asked a platform of is for another one.
+func platformWarning(asked *ocispec.Platform, has ocispec.Platform) string {
+	if asked != nil || platforms.Default().Match(has) {
+		return ""
+	}
+	return fmt.Sprintf("The requested image's platform (%s) does not match the detected host platform (%s) and no specific platform was requested",
+		platforms.FormatAll(has), platforms.FormatAll(platforms.DefaultSpec()))
+}
+
+// nameShared replaces names of containers whose namespaces are shared by ids, so that a rename does not part them. A
+// container that is not there yet keeps the name the user gave it.
+func (c *Containers) nameShared(ctx context.Context, hc *container.HostConfig) {
+	byID := func(ref string) string {
+		if r, err := c.find(ctx, ref); err == nil {
+			return "container:" + string(r.ID)
+		}
+		return "container:" + ref
+	}
+	if hc.PidMode.IsContainer() {
+		hc.PidMode = container.PidMode(byID(hc.PidMode.Container()))
+	}
+	if hc.IpcMode.IsContainer() {
+		hc.IpcMode = container.IpcMode(byID(hc.IpcMode.Container()))
+	}
+	if hc.NetworkMode.IsContainer() {
+		hc.NetworkMode = container.NetworkMode(byID(hc.NetworkMode.ConnectedContainer()))
+	}
+}
+
+// defaultLogDriver is Docker's.
+const defaultLogDriver = "json-file"
+
+func setLogDriver(hc *container.HostConfig) error {
+	if hc.LogConfig.Type == "" {
+		hc.LogConfig.Type = defaultLogDriver
+	}
+	if hc.LogConfig.Config == nil {
+		hc.LogConfig.Config = map[string]string{}
+	}
+	return asInvalid(logs.Validate(hc.LogConfig.Type, hc.LogConfig.Config))
+}
+
+// setHostname names a container that was not given a name of its own by its id, or by the host where it shares that.
+func setHostname(r *state.Container) error {
+	if r.Config.Hostname != "" {
+		return nil
+	}
+	r.Config.Hostname = r.ID.Short()
+	if r.HostConfig.NetworkMode.IsHost() {
+		name, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		r.Config.Hostname = name
+	}
+	return nil
+}
+
+func hasHealthcheck(cfg *container.Config) bool {
+	h := cfg.Healthcheck
+	return h != nil && len(h.Test) > 0 && h.Test[0] != "NONE"
+}
+
+const healthWarning = "Health checks are not run yet: the container's health is not known."
+
+// create brings a draft into being: its directory and root file system on the host, then one transaction, then the
+// content of its volumes. Nobody else can touch the container before that is done.
+func (c *Containers) create(ctx context.Context, r *state.Container, name string) (retErr error) {
+	unlock, err := c.locks.lock(ctx, keyOf(r))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if name != "" {
+		if err := c.nameFree(r, name); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := work(ctx) // the point of no return: what has begun is finished or undone
+	defer cancel()
+	defer func() {
+		if retErr != nil {
+			c.uncreate(ctx, r)
+		}
+	}()
+	if err := os.MkdirAll(c.dir(keyOf(r)), 0o710); err != nil {
+		return err
+	}
+	if err := c.Runtime.Prepare(ctx, c.baseSpec(r)); err != nil {
+		return err
+	}
+	if err := c.enter(ctx, r, name); err != nil {
+		return err
+	}
+	return c.fillVolumes(ctx, r)
+}
+
+// nameFree is an early answer to the common mistake; the transaction decides.
+func (c *Containers) nameFree(r *state.Container, name string) error {
+	bare, err := checkName(name)
+	if err != nil {
+		return err
+	}
+	if holder, ok := c.State.View().Name(r.Account, bare); ok {
+		return errNameTaken(bare, holder.Container)
+	}
+	return nil
+}
+
+// enter stores the container with its name and volumes in one transaction. A name nobody asked for is invented again
+// when it is taken; volumes that change meanwhile are looked up again.
+func (c *Containers) enter(ctx context.Context, r *state.Container, name string) error {
+	invented := 0
+	for try := 1; ; try++ {
+		if name == "" {
+			r.Name = c.inventName(r.ID, invented)
+		} else {
+			r.Name, _ = checkName(name)
+		}
+		mounts, ops, err := c.volumes.Resolve(ctx, r.Account, r.HostConfig, r.Config.Volumes, r.ID)
+		if err != nil {
+			return err
+		}
+		r.Mounts = mounts
+		ops = append(ops, state.Create(&state.Name{Account: r.Account, Name: r.Name, Container: r.ID}),
+			state.Create(r), tell(r, events.ActionCreate))
+		_, err = c.State.Commit(ctx, ops...)
+		if err == nil {
+			return nil
+		}
+		named := nameConflict(err, r.Name)
+		taken := errdefs.IsConflict(named)
+		switch {
+		case taken && name != "":
+			return named
+		case taken:
+			invented++
+		case !overtaken(err):
+			return err
+		}
+		if try == maxTransitTries {
+			return err
+		}
+	}
+}
+
+// fillVolumes makes the container's volumes and copies what the image has at their places. It may run again.
+func (c *Containers) fillVolumes(ctx context.Context, r *state.Container) error {
+	return c.volumes.Prepare(ctx, r, func(ctx context.Context) (string, func() error, error) {
+		return c.Runtime.Mount(ctx, keyOf(r))
+	})
+}
+
+// uncreate removes what a failed create has made. The container's lock is held.
+func (c *Containers) uncreate(ctx context.Context, r *state.Container) {
+	ctx, cancel := work(ctx)
+	defer cancel()
+	var err error
+	if stored, ok := c.State.View().Container(r.Account, r.ID); ok {
+		err = c.discard(ctx, stored, true)
+	} else {
+		err = c.discardHost(ctx, keyOf(r))
+	}
+	if err != nil {
+		c.logger(keyOf(r)).Error("remains of a failed create not removed", zap.Error(err))
+	}
+}

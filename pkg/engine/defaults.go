@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"github.com/containerd/cgroups/v3"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+)
+
+// defaultShmSize of /dev/shm is Docker's.
+const defaultShmSize = 64 << 20
+
+// maskedPaths and readonlyPaths are what Docker hides from, or keeps from being written by, a container that is not
+// privileged and says nothing of its own.
+var (
+	maskedPaths = []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+		"/sys/firmware",
+	}
+	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+)
+
+// setDefaults fills in what Docker fills in for a new container, so that inspect shows it and the runtime need not
+// guess.
+func setDefaults(hc *container.HostConfig) {
+	if hc.RestartPolicy.Name == "" {
+		hc.RestartPolicy.Name = container.RestartPolicyDisabled
+	}
+	if hc.NetworkMode == "" || hc.NetworkMode.IsDefault() {
+		hc.NetworkMode = network.NetworkBridge
+	}
+	if hc.Memory > 0 && hc.MemorySwap == 0 {
+		hc.MemorySwap = hc.Memory * 2
+	}
+	if hc.ShmSize == 0 {
+		hc.ShmSize = defaultShmSize
+	}
+	if hc.IpcMode.IsEmpty() {
+		hc.IpcMode = container.IPCModePrivate
+	}
+	if hc.CgroupnsMode.IsEmpty() {
+		hc.CgroupnsMode = defaultCgroupns(hc.Privileged)
+	}
+	if hc.OomKillDisable == nil {
+		no := false
+		hc.OomKillDisable = &no
+	}
+	if hc.MaskedPaths == nil && !hc.Privileged {
+		hc.MaskedPaths = maskedPaths
+	}
+	if hc.ReadonlyPaths == nil && !hc.Privileged {
+		hc.ReadonlyPaths = readonlyPaths
+	}
+}
+
+func defaultCgroupns(privileged bool) container.CgroupnsMode {
+	if cgroups.Mode() == cgroups.Unified {
+		return container.CgroupnsModePrivate
+	}
+	return container.CgroupnsModeHost
+}

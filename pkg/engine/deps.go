@@ -1,0 +1,23 @@
+package engine
+
+import (
+	"go.uber.org/zap"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// Deps are the rooms every use case may enter.
+type Deps struct {
+	Host     nereid.Host // this host
+	DC       string      // data center, for CNS names
+	Zone     string      // CNS zone, for CNS names
+	Version  string      // of nereid
+	DataRoot string
+	ExecRoot string
+	State    *state.Store
+	Runtime  Runtime
+	Network  Network
+	Volumes  VolumeStore
+	Log      *zap.Logger
+}

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/docker/docker/api/types/mount"
+	networktypes "github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/opts"
+
+	"github.com/nereid-paas/nereid/pkg/network"
+	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/runtime"
+)
+
+// The host's files that a container's are made from.
+const (
+	hostHosts      = "/etc/hosts"
+	hostResolvConf = "/etc/resolv.conf"
+)
+
+// EtcFiles are the files of the container's directory that it has in /etc. A container that shares another's network
+// has the other's.
+type EtcFiles struct{ Hosts, ResolvConf, Hostname string }
+
+// EtcFiles of a container, which Sandbox writes.
+func (n *Networks) EtcFiles(r *state.Container) EtcFiles {
+	owner := r
+	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
+		if d, err := n.State.View().FindContainer(r.Account, mode.ConnectedContainer()); err == nil {
+			owner = d
+		}
+	}
+	dir := filepath.Join(n.DataRoot, "containers", string(owner.Account), string(owner.ID))
+	return EtcFiles{
+		Hosts: filepath.Join(dir, "hosts"), ResolvConf: filepath.Join(dir, "resolv.conf"), Hostname: filepath.Join(dir, "hostname"),
+	}
+}
+
+// EtcMounts put the files where the container looks for them, except where the user mounted something else.
+func (n *Networks) EtcMounts(r *state.Container) []runtime.Mount {
+	files := n.EtcFiles(r)
+	taken := map[string]bool{}
+	for _, m := range r.Mounts {
+		taken[filepath.Clean(m.Destination)] = true
+	}
+	var list []runtime.Mount
+	for _, m := range [][2]string{{files.ResolvConf, "/etc/resolv.conf"}, {files.Hostname, "/etc/hostname"}, {files.Hosts, "/etc/hosts"}} {
+		if taken[m[1]] {
+			continue
+		}
+		list = append(list, runtime.Mount{
+			Type: string(mount.TypeBind), Source: m[0], Destination: m[1],
+			ReadOnly: r.HostConfig.ReadonlyRootfs, Propagation: string(mount.PropagationRPrivate),
+		})
+	}
+	return list
+}
+
+// writeEtcFiles writes the files and returns what the sandbox must know of them.
+func (n *Networks) writeEtcFiles(r *state.Container) (network.SandboxOptions, error) {
+	dns, err := dnsOf(r)
+	if err != nil {
+		return network.SandboxOptions{}, err
+	}
+	hosts, err := n.hostsContent(r)
+	if err != nil {
+		return network.SandboxOptions{}, err
+	}
+	host, err := readOptional(hostResolvConf)
+	if err != nil {
+		return network.SandboxOptions{}, err
+	}
+	files := n.EtcFiles(r)
+	if err := os.MkdirAll(filepath.Dir(files.Hosts), 0o710); err != nil {
+		return network.SandboxOptions{}, err
+	}
+	// They are written in place: a running container has them bound.
+	err = errors.Join(
+		os.WriteFile(files.Hosts, hosts, 0o644),
+		os.WriteFile(files.ResolvConf, resolvContent(r, host, dns), 0o644),
+		os.WriteFile(files.Hostname, []byte(r.Config.Hostname+"\n"), 0o644),
+	)
+	return n.sandboxOptions(r, dns), err
+}
+
+// readOptional reads a file of the host; one that is not there is empty.
+func readOptional(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+func dnsOf(r *state.Container) (network.DNS, error) {
+	hc := r.HostConfig
+	return network.ParseDNS(hc.DNS, hc.DNSSearch, hc.DNSOptions)
+}
+
+func resolvContent(r *state.Container, host []byte, dns network.DNS) []byte {
+	switch netModeOf(r) {
+	case hostNetns:
+		return network.HostResolvConf(host, dns)
+	case emptyNetns:
+		return network.PlainResolvConf(host, dns)
+	}
+	content, _ := network.ResolvConf(host, dns)
+	return content
+}
+
+func (n *Networks) sandboxOptions(r *state.Container, dns network.DNS) network.SandboxOptions {
+	host, _ := readOptional(hostResolvConf)
+	_, ndots := network.ResolvConf(host, dns)
+	return network.SandboxOptions{
+		Account: r.Account, Upstreams: network.Upstreams(dns.Servers), NdotsSet: ndots,
+		LoopbackOnly: netModeOf(r) == emptyNetns,
+	}
+}
+
+// hostsContent is the container's /etc/hosts. One in the host's network has the host's, unless it has names of its
+// own to add: then the host's lines could stand against them.
+func (n *Networks) hostsContent(r *state.Container) ([]byte, error) {
+	entries, err := network.ExtraHosts(r.HostConfig.ExtraHosts, n.hostGateways(r))
+	if err != nil {
+		return nil, err
+	}
+	if netModeOf(r) == hostNetns {
+		if len(entries) == 0 {
+			return readOptional(hostHosts)
+		}
+		return network.Hosts(entries, network.HasIPv6()), nil
+	}
+	entries = append(entries, n.linkEntries(r)...)
+	names := network.OwnNames(r.Config.Hostname, r.Config.Domainname)
+	for _, a := range n.attachments(r) {
+		if a.Endpoint.Address.IsValid() {
+			entries = append(entries, network.HostEntry{Addr: a.Endpoint.Address.Addr(), Names: names})
+		}
+		if a.Endpoint.Address6.IsValid() {
+			entries = append(entries, network.HostEntry{Addr: a.Endpoint.Address6.Addr(), Names: names})
+		}
+	}
+	return network.Hosts(entries, network.HasIPv6()), nil
+}
+
+// linkEntries are the lines for the containers that this one is linked to on the default network and that run.
+func (n *Networks) linkEntries(r *state.Container) []network.HostEntry {
+	var list []network.HostEntry
+	for _, l := range r.HostConfig.Links {
+		name, alias, err := opts.ParseLink(l)
+		if err != nil {
+			continue
+		}
+		to, err := n.State.View().FindContainer(r.Account, name)
+		if err != nil {
+			continue
+		}
+		ep := to.Networks[networktypes.NetworkBridge]
+		if ep == nil || !ep.Address.IsValid() {
+			continue
+		}
+		names := []string{alias, to.Config.Hostname}
+		if alias != to.Name {
+			names = append(names, to.Name)
+		}
+		list = append(list, network.HostEntry{Addr: ep.Address.Addr(), Names: names})
+	}
+	return list
+}

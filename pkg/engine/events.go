@@ -1,0 +1,170 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// Events yields, in fleet order, the account's events that pass the filters: those since a time, then those to come
+// until a time. Without since it starts now (with until alone, at the oldest that is kept); without until it goes on
+// for as long as the context; an until in the past ends at once. What happens between the call and the first read is
+// not lost, and a slow reader costs nothing. The sequence is read once, by one goroutine.
+func (s *System) Events(ctx context.Context, since, until time.Time, f filters.Args) (iter.Seq2[events.Message, error], error) {
+	if !until.IsZero() && until.Before(since) {
+		return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("`since` time (%d.%09d) cannot be after `until` time (%d.%09d)",
+			since.Unix(), since.Nanosecond(), until.Unix(), until.Nanosecond()))
+	}
+	r := &eventReader{
+		cursor: s.eventCursor(since, until),
+		keep:   eventFilter{account: nereid.AccountFrom(ctx), until: until, args: f}.include,
+		until:  until,
+	}
+	return func(yield func(events.Message, error) bool) {
+		s.listeners.Add(1)
+		defer s.listeners.Add(-1)
+		if err := r.read(ctx, yield); err != nil {
+			yield(events.Message{}, err)
+		}
+	}, nil
+}
+
+// eventCursor stands before the first event asked for.
+func (s *System) eventCursor(since, until time.Time) *state.EventCursor {
+	view := s.State.View()
+	switch {
+	case !since.IsZero() && since.Before(time.Now()):
+		return view.Events(0, since.UnixNano())
+	case since.IsZero() && !until.IsZero():
+		return view.Events(0, 0)
+	default:
+		return view.Events(view.Revision(), 0)
+	}
+}
+
+// eventReader reads the events for one client.
+type eventReader struct {
+	cursor *state.EventCursor
+	keep   func(*state.Event) bool
+	until  time.Time
+}
+
+// read yields until the reader has enough, the time is up or the context ends, none of which is an error.
+func (r *eventReader) read(ctx context.Context, yield func(events.Message, error) bool) error {
+	if !r.yield(r.cursor.Ready(), yield) {
+		return nil
+	}
+	if !r.until.IsZero() {
+		if !r.until.After(time.Now()) {
+			return nil
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, r.until)
+		defer cancel()
+	}
+	for {
+		batch, err := r.cursor.Next(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !r.yield(batch, yield) {
+			return nil
+		}
+	}
+}
+
+// yield passes on what the client asked for and tells whether it wants more.
+func (r *eventReader) yield(batch []*state.Event, yield func(events.Message, error) bool) bool {
+	for _, e := range batch {
+		if r.keep(e) && !yield(e.Message, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// eventFilter decides what of the fleet's events one client sees.
+type eventFilter struct {
+	account nereid.Account
+	until   time.Time
+	args    filters.Args
+}
+
+func (f eventFilter) include(e *state.Event) bool {
+	if e.Account != f.account || !f.until.IsZero() && e.Message.TimeNano > f.until.UnixNano() {
+		return false
+	}
+	m := &e.Message
+	return f.action(m.Action) &&
+		f.args.ExactMatch("type", string(m.Type)) &&
+		f.args.ExactMatch("scope", m.Scope) &&
+		f.node(e) &&
+		f.actors(m) &&
+		f.image(m) &&
+		(!f.args.Contains("label") || f.args.MatchKVList("label", m.Actor.Attributes))
+}
+
+// action matches the filter "event". Actions that carry details after a colon are found by their bare name too.
+func (f eventFilter) action(a events.Action) bool {
+	for _, bare := range []events.Action{events.ActionHealthStatus, events.ActionExecCreate, events.ActionExecStart} {
+		if slices.Contains(f.args.Get("event"), string(bare)) {
+			return f.args.FuzzyMatch("event", string(a))
+		}
+	}
+	return f.args.ExactMatch("event", string(a))
+}
+
+// node matches the host an event happened on.
+func (f eventFilter) node(e *state.Event) bool {
+	return f.args.ExactMatch("node", string(e.Host))
+}
+
+// actors matches the filters that name what an event is about, by id or name, each its beginning at least. As with
+// Docker they look at any event's actor, whatever its type.
+func (f eventFilter) actors(m *events.Message) bool {
+	types := []events.Type{
+		events.DaemonEventType, events.ContainerEventType, events.PluginEventType, events.VolumeEventType,
+		events.NetworkEventType, events.ServiceEventType, events.SecretEventType, events.ConfigEventType,
+	}
+	for _, t := range types {
+		if !f.args.FuzzyMatch(string(t), m.Actor.ID) && !f.args.FuzzyMatch(string(t), m.Actor.Attributes["name"]) {
+			return false
+		}
+	}
+	return true
+}
+
+// image matches an image's own events and those of containers made from it, with and without its tag.
+func (f eventFilter) image(m *events.Message) bool {
+	name := m.Actor.Attributes["image"]
+	if m.Type == events.ImageEventType {
+		name = m.Actor.Attributes["name"]
+	}
+	for _, candidate := range []string{m.Actor.ID, name, withoutTag(m.Actor.ID), withoutTag(name)} {
+		if f.args.ExactMatch("image", candidate) {
+			return true
+		}
+	}
+	return false
+}
+
+func withoutTag(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.FamiliarName(named)
+}

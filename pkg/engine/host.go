@@ -1,0 +1,123 @@
+// Package engine holds the use cases, one type per resource: what the API's verbs mean for a fleet. It decides
+// against the state and has the host's rooms (runtime, network, image, volume) do the work.
+package engine
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/docker/docker/api/types/backend"
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/network"
+	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/runtime"
+)
+
+// Runtime is what the container use cases need of this host's containers. All methods may be called at once; those
+// on one container are ordered by the engine. Errors are errdefs classes.
+type Runtime interface {
+	tasks
+	execs
+	taskStreams
+	rootfs
+	measures
+}
+
+type tasks interface {
+	// CreateTask makes the shim and the process up to the point where only its start is missing, and opens its
+	// stdio. The spec's network namespace must exist; its links may follow until StartTask. The root file system
+	// must be Prepared. A failure leaves nothing but the root file system.
+	CreateTask(ctx context.Context, spec runtime.Spec) (pid int, err error)
+	// StartTask lets the created process run. A failure (command not found …) carries runc's words; the caller then
+	// calls DeleteTask.
+	StartTask(ctx context.Context, key runtime.Key) error
+	Kill(ctx context.Context, key runtime.Key, signal int) error
+	Pause(ctx context.Context, key runtime.Key) error
+	Resume(ctx context.Context, key runtime.Key) error
+	Resize(ctx context.Context, key runtime.Key, height, width uint32) error
+	// Update applies resource limits to a running container.
+	Update(ctx context.Context, key runtime.Key, r container.Resources) error
+	// DeleteTask removes what is left of an ended (or only created) task: shim, FIFOs, cgroup. Not found is no error.
+	DeleteTask(ctx context.Context, key runtime.Key) error
+	// Tasks are those that exist now, ended ones not yet deleted among them, as found or adopted at start.
+	Tasks(ctx context.Context) (map[runtime.Key]runtime.Task, error)
+	// Pids of all processes in the container.
+	Pids(ctx context.Context, key runtime.Key) ([]int, error)
+}
+
+type execs interface {
+	// Exec starts a process in a running container, attached to streams when they are not nil. It returns once the
+	// process runs; its end comes through Handler.Exited. With streams, done is closed when they are drained or
+	// detached from.
+	Exec(ctx context.Context, key runtime.Key, p runtime.Process, s *runtime.Streams) (pid int, done <-chan error, err error)
+	ExecResize(ctx context.Context, key runtime.Key, id nereid.ExecID, height, width uint32) error
+	// ExecKill signals an exec'd process.
+	ExecKill(ctx context.Context, key runtime.Key, id nereid.ExecID, signal int) error
+}
+
+type taskStreams interface {
+	// Attach joins the container's live stdio and blocks until the container ends, the context ends or the client
+	// detaches (ErrDetached). It may be called before CreateTask: ready is called once joined, and nothing the process
+	// writes from its first byte on is missed. Output of a slow client holds the container back, as Docker's does.
+	Attach(ctx context.Context, key runtime.Key, s runtime.Streams, ready func()) error
+	// Logs reads a container's log, running or not, following it across rotation.
+	Logs(ctx context.Context, key runtime.Key, cfg runtime.LogConfig, opts LogOptions) iter.Seq2[*backend.LogMessage, error]
+}
+
+// LogOptions of Runtime.Logs.
+type LogOptions = runtime.LogOptions
+
+type rootfs interface {
+	// Prepare makes the container's writable root file system over its image, unpacking the image when this host
+	// has not yet. Already there is no error.
+	Prepare(ctx context.Context, spec runtime.Spec) error
+	// Discard removes it. Not found is no error.
+	Discard(ctx context.Context, key runtime.Key) error
+	// Mount gives the root file system as a directory on the host until release is called, running or not.
+	Mount(ctx context.Context, key runtime.Key) (dir string, release func() error, err error)
+	// Size of the writable layer, and of all of it, in bytes.
+	Size(ctx context.Context, key runtime.Key) (rw, total int64, err error)
+	// Changes against the image.
+	Changes(ctx context.Context, key runtime.Key) ([]container.FilesystemChange, error)
+}
+
+type measures interface {
+	// Stats is one sample, without Name, ID and precpu; Networks are filled from the netns of the pid.
+	Stats(ctx context.Context, key runtime.Key) (*container.StatsResponse, error)
+}
+
+// VolumeStore is what the use cases need of this host's volumes.
+type VolumeStore interface {
+	// Path makes the volume's directory when it is not there and returns it.
+	Path(ctx context.Context, v *state.Volume) (string, error)
+	// CopyUp copies what the image has at a directory of the mounted root file system into an empty volume,
+	// ownership, modes, times and xattrs included. A volume with content is left alone.
+	CopyUp(ctx context.Context, v *state.Volume, rootfs, at string) error
+	// Delete removes the volume's data. Not there is no error.
+	Delete(ctx context.Context, v *state.Volume) error
+	// Usage in bytes.
+	Usage(ctx context.Context, v *state.Volume) (int64, error)
+}
+
+// Network is what the use cases need of this host's part of the fabric. All methods are idempotent.
+type Network interface {
+	// NewSandbox makes the container's network namespace with a running loopback and its resolver, and returns its path.
+	NewSandbox(ctx context.Context, id nereid.ContainerID, opts network.SandboxOptions) (path string, err error)
+	// Attach plugs the container into its networks (bridges made where missing), with addresses, routes and MACs from
+	// the endpoints, in one netlink round; the first by gateway priority, then name, has the default route.
+	Attach(ctx context.Context, id nereid.ContainerID, to []network.Attachment) error
+	// Publish opens the host ports in one nftables batch. A port that another process of this host holds is an error
+	// with Docker's words ("failed to bind host port for 0.0.0.0:80:10.1.2.3:80/tcp: address already in use").
+	Publish(ctx context.Context, id nereid.ContainerID, ports []network.Published) error
+	// Remove undoes all of the above for a container. Not there is no error.
+	Remove(ctx context.Context, id nereid.ContainerID) error
+	// Restore makes what is there equal to what should be after a restart: namespaces, links and rules of no container
+	// named are removed, those of the named are kept as they are, resolvers and listeners opened again.
+	Restore(ctx context.Context, running []network.Restored) error
+}
+
+// hostTimeout bounds every operation on the host: no request may hang for ever.
+const hostTimeout = 2 * time.Minute

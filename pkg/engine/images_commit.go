@@ -1,0 +1,58 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+
+	"github.com/nereid-paas/nereid/pkg/image"
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// CommitImage is what a container is to be made an image of.
+type CommitImage struct {
+	Container *state.Container
+	RootFS    string            // mounted, and still until CommitContainer returns
+	Config    *container.Config // of the image, changes applied
+	Author    string
+	Comment   string
+	Tag       reference.NamedTagged // nil: none
+}
+
+// CommitContainer enters an image of what a container changed over its own. The container's use case pauses and
+// mounts it, and tells of the commit.
+func (i *Images) CommitContainer(ctx context.Context, c CommitImage) (nereid.ImageID, error) {
+	a := c.Container.Account
+	held, err := i.store.Commit(ctx, a, image.CommitOptions{
+		Parent:          c.Container.ImageID,
+		RootFS:          c.RootFS,
+		Config:          c.Config,
+		ContainerConfig: c.Container.Config,
+		ContainerID:     c.Container.ID,
+		Author:          c.Author,
+		Comment:         c.Comment,
+	})
+	if err != nil {
+		return "", err
+	}
+	defer held.Release()
+	e := entry{account: a, held: held, parent: c.Container.ImageID, comment: c.Comment}
+	if c.Tag != nil {
+		e.tags, e.tagged = []reference.NamedTagged{c.Tag}, true
+	}
+	e.events = func(img *state.Image) []*state.Event {
+		list := []*state.Event{imageEvent(a, i.Host, string(img.ID), string(img.ID), events.ActionCreate, i.labels(img))}
+		if c.Tag != nil {
+			list = append(list, imageEvent(a, i.Host, string(img.ID), reference.FamiliarString(c.Tag), events.ActionTag, i.labels(img)))
+		}
+		return list
+	}
+	img, _, err := i.record(ctx, e)
+	if err != nil {
+		return "", err
+	}
+	return img.ID, nil
+}

@@ -1,0 +1,44 @@
+package engine
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// Inspect answers from the view all there is to know of a container, and of the host it runs on. Both are the caller's
+// to change at their top level and in the network settings. With size its host is asked for the size of its files.
+func (c *Containers) Inspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, *nereid.Node, error) {
+	view := c.State.View()
+	r, err := view.FindContainer(nereid.AccountFrom(ctx), ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp := inspectResponse(r, c.networks.Settings(r))
+	c.addHostSide(r, resp)
+	if size {
+		rw, total, err := c.Runtime.Size(ctx, keyOf(r))
+		if err != nil {
+			return nil, nil, err
+		}
+		resp.SizeRw, resp.SizeRootFs = &rw, &total
+	}
+	host, _ := view.Host(r.Host)
+	return resp, inspectNode(r.Host, host), nil
+}
+
+// addHostSide fills in what only a container's host knows: the files it sees as its own, and the execs that run.
+func (c *Containers) addHostSide(r *state.Container, resp *container.InspectResponse) {
+	if r.Starts == 0 {
+		return // the files are made when it starts
+	}
+	dir := c.dir(keyOf(r))
+	resp.HostnamePath = filepath.Join(dir, "hostname")
+	resp.HostsPath = filepath.Join(dir, "hosts")
+	resp.ResolvConfPath = filepath.Join(dir, "resolv.conf")
+	resp.ExecIDs = c.execs.running(keyOf(r))
+}

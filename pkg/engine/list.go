@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/runtime"
+)
+
+// List answers from the view which of the account's containers pass the options, newest first. The summaries are the
+// caller's. Without a wish for sizes it asks nobody.
+func (c *Containers) List(ctx context.Context, opts container.ListOptions) ([]*container.Summary, error) {
+	l := &containerList{c: c, view: c.State.View(), account: nereid.AccountFrom(ctx), now: time.Now(), shownAs: map[string]nereid.ImageID{}}
+	f, err := newListFilter(opts, l)
+	if err != nil {
+		return nil, err
+	}
+	list := []*container.Summary{}
+	for _, r := range l.view.Containers(l.account) {
+		var nets *container.NetworkSettings // made once, for the filter or the answer
+		settings := func() *container.NetworkSettings {
+			if nets == nil {
+				nets = c.networks.Settings(r)
+			}
+			return nets
+		}
+		d := f.decide(r, func() []container.Port { return portList(settings()) })
+		if d == stop {
+			break
+		}
+		if d == show {
+			list = append(list, summary(r, l.imageName(r), settings(), l.now))
+		}
+	}
+	if opts.Size {
+		return list, c.addSizes(ctx, l.account, list)
+	}
+	return list, nil
+}
+
+// sizesAtOnce bounds how many root file systems are measured at a time: it is disk work.
+const sizesAtOnce = 4
+
+func (c *Containers) addSizes(ctx context.Context, a nereid.Account, list []*container.Summary) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(sizesAtOnce)
+	for _, s := range list {
+		group.Go(func() (err error) {
+			key := runtime.Key{Account: a, ID: nereid.ContainerID(s.ID)}
+			s.SizeRw, s.SizeRootFs, err = c.Runtime.Size(ctx, key)
+			if errdefs.IsNotFound(err) {
+				return nil // removed since the list was made
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// containerList is what one list looks up.
+type containerList struct {
+	c       *Containers
+	view    *state.View
+	account nereid.Account
+	now     time.Time
+	shownAs map[string]nereid.ImageID // what references mean now; empty: nothing
+}
+
+// imageName is what a list calls a container's image: as the user did, unless that means another image by now, or none.
+func (l *containerList) imageName(r *state.Container) string {
+	if r.Image == string(r.ImageID) {
+		return r.Image
+	}
+	id, ok := l.shownAs[r.Image]
+	if !ok {
+		if img, err := findImage(l.view, l.account, r.Image); err == nil {
+			id = img.ID
+		}
+		l.shownAs[r.Image] = id
+	}
+	if id != r.ImageID {
+		return string(r.ImageID)
+	}
+	return r.Image
+}
+
+func (l *containerList) byPrefix(prefix string) (nereid.ContainerID, bool) {
+	var found []*state.Container
+	for _, r := range l.view.Containers(l.account) {
+		if prefix != "" && strings.HasPrefix(string(r.ID), prefix) {
+			found = append(found, r)
+		}
+	}
+	if len(found) != 1 {
+		return "", false
+	}
+	return found[0].ID, true
+}
+
+func (l *containerList) byIDOrName(ref string) (nereid.ContainerID, error) {
+	if r, ok := l.view.Container(l.account, nereid.ContainerID(ref)); ok {
+		return r.ID, nil
+	}
+	if n, ok := l.view.Name(l.account, strings.TrimPrefix(ref, "/")); ok {
+		return n.Container, nil
+	}
+	return "", errdefs.ErrNotFound.WithMessage(fmt.Sprintf("No such container: %s", ref))
+}
+
+func (l *containerList) descendants(ref string) []nereid.ImageID {
+	ancestor, err := findImage(l.view, l.account, ref)
+	if err != nil {
+		return nil
+	}
+	ids := []nereid.ImageID{ancestor.ID}
+	base := diffIDs(ancestor)
+	for _, img := range l.view.Images(l.account) {
+		layers := diffIDs(img)
+		built := len(base) > 0 && len(layers) > len(base) && slices.Equal(layers[:len(base)], base)
+		if img.ID != ancestor.ID && (built || l.committedFrom(img, ancestor.ID)) {
+			ids = append(ids, img.ID)
+		}
+	}
+	return ids
+}
+
+// committedFrom tells whether an image was made by commits that began with another.
+func (l *containerList) committedFrom(img *state.Image, from nereid.ImageID) bool {
+	for seen := map[nereid.ImageID]bool{}; img.Parent != "" && !seen[img.ID]; {
+		if img.Parent == from {
+			return true
+		}
+		seen[img.ID] = true
+		parent, ok := l.view.Image(l.account, img.Parent)
+		if !ok {
+			return false
+		}
+		img = parent
+	}
+	return false
+}
+
+// diffIDs are an image's layers, unpacked; none where its configuration cannot be read.
+func diffIDs(img *state.Image) []digest.Digest {
+	var cfg struct {
+		RootFS struct {
+			DiffIDs []digest.Digest `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	if err := json.Unmarshal(img.Config, &cfg); err != nil {
+		return nil
+	}
+	return cfg.RootFS.DiffIDs
+}

@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/go-units"
+
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// listedRunning tells whether Docker counts a container as running: a restarting one too, in its back-off.
+func listedRunning(r *state.Container) bool {
+	return r.State.Running() || r.State.Status == state.StatusRestarting
+}
+
+// healthOf a container in Docker's words: "none" without a health check.
+func healthOf(r *state.Container) string {
+	switch h := r.State.Health; {
+	case h == nil:
+		return container.NoHealthcheck
+	case h.Status == "":
+		return container.Unhealthy // nobody has looked yet
+	default:
+		return h.Status
+	}
+}
+
+// statusText is the state of a container as people read it in lists.
+func statusText(r *state.Container, now time.Time) string {
+	s := r.State
+	up := func(format string, more ...any) string {
+		return fmt.Sprintf("Up %s"+format, append([]any{units.HumanDuration(now.Sub(s.StartedAt))}, more...)...)
+	}
+	switch s.Status {
+	case state.StatusPaused:
+		return up(" (Paused)")
+	case state.StatusRunning:
+		switch health := healthOf(r); health {
+		case container.NoHealthcheck:
+			return up("")
+		case container.Starting:
+			return up(" (health: starting)")
+		default:
+			return up(" (%s)", health)
+		}
+	case state.StatusRestarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, units.HumanDuration(now.Sub(s.FinishedAt)))
+	case state.StatusRemoving:
+		return "Removal In Progress"
+	case state.StatusDead:
+		return "Dead"
+	case state.StatusCreated:
+		return "Created"
+	}
+	if s.FinishedAt.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, units.HumanDuration(now.Sub(s.FinishedAt)))
+}

@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/docker/docker/api/types/container"
+	networktypes "github.com/docker/docker/api/types/network"
+
+	"github.com/nereid-paas/nereid/pkg/network"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// netMode says whose network namespace a container has.
+type netMode int
+
+const (
+	ownNetns   netMode = iota
+	emptyNetns         // its own, with a loopback alone
+	hostNetns
+	sharedNetns // another container's
+)
+
+func netModeOf(r *state.Container) netMode {
+	mode := r.HostConfig.NetworkMode
+	switch {
+	case mode.IsContainer():
+		return sharedNetns
+	case mode.IsHost():
+		return hostNetns
+	case mode.IsNone(), r.Config.NetworkDisabled:
+		return emptyNetns
+	}
+	return ownNetns
+}
+
+// Sandbox makes what the container needs before its process can be created: its network namespace, whose path it
+// returns, and its /etc files. The path is empty for a container in the host's network, and for one that shares
+// another container's, which has nothing of its own. It wants a record with the claims applied. Links follow by Plumb.
+func (n *Networks) Sandbox(ctx context.Context, r *state.Container) (netns string, err error) {
+	mode := netModeOf(r)
+	if mode == sharedNetns {
+		return "", nil
+	}
+	opts, err := n.writeEtcFiles(r)
+	if err != nil || mode == hostNetns {
+		return "", err
+	}
+	return n.Network.NewSandbox(ctx, r.ID, opts)
+}
+
+// Plumb plugs a sandbox into its networks and opens its host ports. Errors have Docker's words, as those of Claim.
+func (n *Networks) Plumb(ctx context.Context, r *state.Container) error {
+	if netModeOf(r) != ownNetns {
+		return nil
+	}
+	if err := n.Network.Attach(ctx, r.ID, n.attachments(r)); err != nil {
+		return err
+	}
+	way := n.gatewayOf(r.Account, r.Networks)
+	if way == nil || len(r.Ports) == 0 {
+		return nil
+	}
+	if err := n.Network.Publish(ctx, r.ID, published(r, way)); err != nil {
+		return connectivityError(r, way, err)
+	}
+	return nil
+}
+
+// Unplumb undoes Sandbox and Plumb, but for the /etc files, which go with the container's directory. Nothing there is
+// no error.
+func (n *Networks) Unplumb(ctx context.Context, r *state.Container) error {
+	return n.Network.Remove(ctx, r.ID)
+}
+
+// Restored is what a running container must have on this host; false when it has nothing of its own.
+func (n *Networks) Restored(r *state.Container) (network.Restored, bool) {
+	mode := netModeOf(r)
+	if mode == hostNetns || mode == sharedNetns {
+		return network.Restored{}, false
+	}
+	res := network.Restored{ID: r.ID, Attachments: n.attachments(r)}
+	if way := n.gatewayOf(r.Account, r.Networks); way != nil {
+		res.Ports = published(r, way)
+	}
+	dns, err := dnsOf(r)
+	if err != nil {
+		dns = network.DNS{} // it was checked when the container started
+	}
+	res.Options = n.sandboxOptions(r, dns)
+	return res, true
+}
+
+func (n *Networks) attachments(r *state.Container) []network.Attachment {
+	var list []network.Attachment
+	if netModeOf(r) != ownNetns {
+		return nil
+	}
+	for _, name := range endpointNames(r) {
+		ep := r.Networks[name]
+		if record, ok := n.State.View().Network(r.Account, ep.Network); ok && record.Driver == driverBridge {
+			list = append(list, network.Attachment{Network: record, Endpoint: ep})
+		}
+	}
+	return list
+}
+
+// published are the container's host ports with the address of the endpoint they lead to. What comes over IPv6 leads
+// to the IPv4 address of a container that has no other.
+func published(r *state.Container, way *state.Endpoint) []network.Published {
+	list := make([]network.Published, 0, len(r.Ports))
+	for _, p := range r.Ports {
+		addr := way.Address.Addr()
+		if p.HostIP.Is6() && way.Address6.IsValid() {
+			addr = way.Address6.Addr()
+		}
+		list = append(list, network.Published{
+			Proto: p.Proto, HostIP: p.HostIP, HostPort: p.HostPort, ContainerAddr: addr, ContainerPort: p.ContainerPort,
+		})
+	}
+	return list
+}
+
+// hostGateways are the addresses that stand for the host in --add-host: those of the account's default bridge.
+func (n *Networks) hostGateways(r *state.Container) []netip.Addr {
+	bridge, err := n.State.View().FindNetwork(r.Account, networktypes.NetworkBridge)
+	if err != nil {
+		return nil
+	}
+	var list []netip.Addr
+	for _, s := range bridge.Subnets {
+		if s.Gateway.IsValid() {
+			list = append(list, s.Gateway)
+		}
+	}
+	return list
+}
+
+// isUserDefined tells whether a network's name is not one of the predefined.
+func isUserDefined(name string) bool { return container.NetworkMode(name).IsUserDefined() }

@@ -1,0 +1,171 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/backend"
+	"github.com/docker/docker/api/types/events"
+	"go.uber.org/zap"
+
+	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/runtime"
+)
+
+// Remove removes a container, one that runs only by force.
+func (c *Containers) Remove(ctx context.Context, ref string, opts backend.ContainerRmConfig) error {
+	r, err := c.find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if r.State.Status == state.StatusRemoving && c.locks.busy(keyOf(r)) {
+		return errConflict("removal of container %s is already in progress", ref)
+	}
+	if opts.RemoveLink {
+		return removeLink(ref)
+	}
+	if err := c.remove(ctx, r, opts); err != nil {
+		return fmt.Errorf("cannot remove container %q: %w", ref, err)
+	}
+	return nil
+}
+
+// removeLink answers rm --link. Links are names in a container's hosts file here, and go with the container.
+func removeLink(ref string) error {
+	name := "/" + strings.TrimPrefix(ref, "/")
+	parent := name[:strings.LastIndexByte(name, '/')]
+	if parent == "" {
+		return errInternal("Conflict, cannot remove the default link name of the container")
+	}
+	return errInternal("Cannot get parent %s for link name %s", parent, name)
+}
+
+// removeTries bounds how often a removal by force ends a container that others start again.
+const removeTries = 10
+
+func (c *Containers) remove(ctx context.Context, r *state.Container, opts backend.ContainerRmConfig) error {
+	for try := 1; ; try++ {
+		now, err := c.tryRemove(ctx, r, opts)
+		if now == nil || !opts.ForceRemove || try == removeTries {
+			return err
+		}
+		r = now
+	}
+}
+
+// tryRemove removes a container, ended first when force allows that. When it was started in between it is returned as it
+// now is.
+func (c *Containers) tryRemove(ctx context.Context, r *state.Container, opts backend.ContainerRmConfig) (started *state.Container, err error) {
+	if up(r) {
+		if err := c.makeRemovable(ctx, r, opts.ForceRemove); err != nil {
+			return nil, err
+		}
+	}
+	err = c.locked(ctx, r, func(now *state.Container) error {
+		if up(now) {
+			started = now
+			return errStillUp(now)
+		}
+		ctx, cancel := work(ctx)
+		defer cancel()
+		next, err := c.transit(ctx, keyOf(now), func(r *state.Container) ([]state.Op, error) {
+			r.State.Status = state.StatusRemoving
+			return nil, nil
+		})
+		if err != nil {
+			return err
+		}
+		return c.discard(ctx, next, opts.RemoveVolume)
+	})
+	if errdefs.IsNotFound(err) {
+		return nil, nil // another removed it meanwhile, or it had --rm
+	}
+	return started, err
+}
+
+// makeRemovable kills a container that runs when force allows that.
+func (c *Containers) makeRemovable(ctx context.Context, r *state.Container, force bool) error {
+	if !force {
+		return errStillUp(r)
+	}
+	err := c.kill(ctx, r)
+	if err != nil && !errdefs.IsConflict(err) && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("could not kill container: %w", err)
+	}
+	return nil
+}
+
+func errStillUp(r *state.Container) error {
+	if r.State.Status == state.StatusPaused {
+		return errConflict("container is paused and must be unpaused first")
+	}
+	return errConflict("container is %s: stop the container before removing or force remove", r.State.Status)
+}
+
+// discard removes a container marked as removing from the host and then from the state. The container's lock is held.
+// When it fails the container is dead: it cannot be started, and can be removed again.
+func (c *Containers) discard(ctx context.Context, r *state.Container, volumes bool) error {
+	ctx, cancel := work(ctx)
+	defer cancel()
+	err := c.discardHost(ctx, keyOf(r))
+	if err == nil {
+		err = c.discardState(ctx, r, volumes)
+	}
+	if err != nil {
+		c.died(ctx, r, err)
+		return err
+	}
+	c.execs.forget(keyOf(r))
+	c.live.forget(keyOf(r))
+	return nil
+}
+
+// discardHost removes what the container has on this host. It may run again after a failure.
+func (c *Containers) discardHost(ctx context.Context, key runtime.Key) error {
+	if err := c.Runtime.DeleteTask(ctx, key); err != nil {
+		return err
+	}
+	if err := c.Runtime.Discard(ctx, key); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(c.dir(key)); err != nil {
+		return fmt.Errorf("unable to remove filesystem: %w", err)
+	}
+	return nil
+}
+
+// discardState removes the container's records in one transaction, then the data of volumes that went with it.
+func (c *Containers) discardState(ctx context.Context, r *state.Container, volumes bool) error {
+	for try := 1; ; try++ {
+		ops, after := c.volumes.ReleaseOps(r, volumes)
+		ops = append(ops, c.networks.Release(r.Clone())...)
+		ops = append(ops, state.Delete(r), state.Delete(&state.Name{Account: r.Account, Name: r.Name}), tell(r, events.ActionDestroy))
+		_, err := c.State.Commit(ctx, ops...)
+		if err == nil {
+			if err := after(ctx); err != nil {
+				c.logger(keyOf(r)).Error("volumes of removed container not removed", zap.Error(err))
+			}
+			return nil
+		}
+		if !overtaken(err) || try == maxTransitTries {
+			return err
+		}
+	}
+}
+
+// died marks a container whose removal failed.
+func (c *Containers) died(ctx context.Context, r *state.Container, cause error) {
+	ctx, cancel := work(ctx)
+	defer cancel()
+	_, err := c.transit(ctx, keyOf(r), func(r *state.Container) ([]state.Op, error) {
+		r.State.Status = state.StatusDead
+		r.State.Error = cause.Error()
+		return nil, nil
+	})
+	if err != nil && !errdefs.IsNotFound(err) {
+		c.logger(keyOf(r)).Error("failed removal not recorded", zap.Error(err), zap.NamedError("removal", cause))
+	}
+}
