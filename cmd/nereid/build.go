@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nereid-paas/nereid/api/server"
+	"github.com/nereid-paas/nereid/cns/publish"
+	cns "github.com/nereid-paas/nereid/cns/server"
+	"github.com/nereid-paas/nereid/pkg/engine"
+	"github.com/nereid-paas/nereid/pkg/image"
+	"github.com/nereid-paas/nereid/pkg/metrics"
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/network"
+	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/pkg/volume"
+	"github.com/nereid-paas/nereid/runtime"
+)
+
+// daemon is the host's parts in the order they are built; run starts them, close stops them in reverse.
+type daemon struct {
+	log        *zap.Logger
+	store      *state.Store
+	runtime    *runtime.Runtime
+	fabric     *network.Fabric
+	data       *volume.Store
+	containers *engine.Containers
+	networks   *engine.Networks
+	images     *engine.Images
+	volumes    *engine.Volumes
+	system     *engine.System
+	publisher  *publish.Publisher
+	names      *cns.Server
+	api        *server.Server
+	listeners  []net.Listener
+	metrics    net.Listener
+	host       nereid.Host
+}
+
+// programs are the executables the daemon starts.
+type programs struct{ shim, runc, init string }
+
+// build makes every part and opens what can fail: the state, the ports. Nothing of the containers is touched yet.
+func build(ctx context.Context, o options, log *zap.Logger) (_ *daemon, retErr error) {
+	d := &daemon{log: log, host: nereid.Host(o.name)}
+	defer func() {
+		if retErr != nil {
+			d.close()
+		}
+	}()
+	for _, step := range []func(context.Context, options) error{d.openState, d.buildHost, d.buildNames, d.listen} {
+		if err := step(ctx, o); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// certsDir is where Docker looks for the certificates of registries: one folder each, named host[:port].
+const certsDir = "/etc/docker/certs.d"
+
+// bootTimeout bounds the wait for the state at start.
+const bootTimeout = 60 * time.Second
+
+func (d *daemon) openState(ctx context.Context, o options) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	defer cancel()
+	d.store, err = state.Open(ctx, state.Config{
+		Dir: filepath.Join(o.dataRoot, "etcd"), Socket: filepath.Join(o.execRoot, "etcd.sock"),
+		Endpoints: o.stateEndpoints, Host: d.host, Log: d.log.Named("state"),
+	})
+	return err
+}
+
+func (d *daemon) buildHost(ctx context.Context, o options) error {
+	p, err := findPrograms(o)
+	if err != nil {
+		return err
+	}
+	pool, err := network.ParsePool(o.addressPool)
+	if err != nil {
+		return err
+	}
+	// The runtime tells the containers what ended, and the containers use the runtime.
+	events := &handler{}
+	d.runtime, err = runtime.New(runtime.Config{
+		Root: filepath.Join(o.dataRoot, "containerd"), State: filepath.Join(o.execRoot, "containerd"), Address: o.containerd,
+		Shim: p.shim, Runc: p.runc, Init: p.init, CgroupParent: "/nereid-" + o.name, Log: d.log.Named("runtime"),
+	}, events)
+	if err != nil {
+		return err
+	}
+	d.fabric, err = network.New(network.Config{
+		Host: d.host, ExecRoot: o.execRoot, Zone: o.dc + "." + o.zone, CNS: (*authority)(d), Names: engine.NewNames(d.store.View()), Log: d.log.Named("network"),
+	})
+	if err != nil {
+		return err
+	}
+	d.data = volume.NewStore(o.dataRoot)
+	deps := engine.Deps{
+		Host: d.host, DC: o.dc, Zone: o.zone, Version: version, DataRoot: o.dataRoot, ExecRoot: o.execRoot,
+		State: d.store, Runtime: d.runtime, Network: d.fabric, Volumes: d.data, Log: d.log,
+	}
+	d.networks = engine.NewNetworks(deps, pool)
+	d.volumes = engine.NewVolumes(deps)
+	d.images = engine.NewImages(deps, image.New(image.Config{
+		Client: d.runtime.Client, Version: version, Insecure: o.insecure, Certs: certsDir,
+	}))
+	d.containers = engine.NewContainers(deps, d.networks, d.volumes, d.images)
+	events.Containers = d.containers
+	d.system = engine.NewSystem(deps, engine.SystemConfig{
+		Advertise: advertised(ctx, o), Labels: labels(o.labels), Runc: p.runc, Init: p.init, Containerd: o.containerd, Debug: o.debug,
+		Commit: commit, Built: built, Insecure: o.insecure,
+	}, d.containers, d.images, d.volumes)
+	d.api = server.New(server.Config{
+		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: d.networks, Volumes: d.volumes,
+		System: d.system, Version: version, Log: d.log.Named("api"),
+	})
+	return nil
+}
+
+// handler lets the runtime be made before those it reports to.
+type handler struct{ *engine.Containers }
+
+// authority answers the containers' questions for CNS names.
+type authority daemon
+
+// ServeDNS implements network.Authority.
+func (a *authority) ServeDNS(ctx context.Context, query *dns.Msg) *dns.Msg {
+	if m, ours := a.names.Answer(ctx, query); ours {
+		return m
+	}
+	return nil
+}
+
+func (d *daemon) buildNames(ctx context.Context, o options) (err error) {
+	d.publisher, err = publish.New(d.store.View(), publish.Config{DC: o.dc, Zone: o.zone})
+	if err != nil {
+		return err
+	}
+	log := d.log.Named("cns")
+	d.names = cns.New(d.publisher, cns.Config{Listen: []string{o.cnsListen}}, log)
+	err = d.names.Listen(ctx)
+	if err != nil && !o.cnsAsked {
+		log.Warn("the name service answers inside containers only: its default address is taken, choose one with --cns-listen", zap.Error(err))
+		d.names = cns.New(d.publisher, cns.Config{}, log)
+		return nil
+	}
+	return err
+}
+
+func (d *daemon) listen(ctx context.Context, o options) error {
+	for _, h := range o.hosts {
+		l, err := server.Listen(ctx, h)
+		if err != nil {
+			return err
+		}
+		d.listeners = append(d.listeners, l)
+	}
+	if o.metricsListen == "" {
+		return nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.metricsListen)
+	d.metrics = l
+	return err
+}
+
+// run takes up what is there and serves until the context ends or a part fails. The state and the network outlast the
+// API and the containers' use cases, which end with them.
+func (d *daemon) run(ctx context.Context) error {
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	under, baseCtx := errgroup.WithContext(base)
+	under.Go(func() error { return named("state", d.store.Run(baseCtx)) })
+	under.Go(func() error { return named("network", d.fabric.Run(baseCtx)) })
+	under.Go(func() error { return named("name service", d.publisher.Run(baseCtx)) })
+	under.Go(func() error { return named("name service", d.names.Run(baseCtx)) })
+
+	err := d.serve(ctx, baseCtx)
+	stop()
+	return errors.Join(err, under.Wait())
+}
+
+// serve adopts, then answers requests until either context ends.
+func (d *daemon) serve(ctx, base context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(base, cancel)()
+	if err := d.takeUp(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return named("containers", d.containers.Run(ctx)) })
+	g.Go(func() error { return named("api", d.api.Serve(ctx, d.listeners...)) })
+	if d.metrics != nil {
+		g.Go(func() error {
+			return named("metrics", metrics.Serve(ctx, d.metrics, metrics.Containers{View: d.store.View(), Host: d.host}))
+		})
+	}
+	d.log.Info("ready", zap.String("host", string(d.host)), zap.String("version", version))
+	return g.Wait()
+}
+
+// takeUp makes the records and the host agree before the first request.
+func (d *daemon) takeUp(ctx context.Context) error {
+	if err := d.system.EnsureAdmin(ctx); err != nil {
+		return err
+	}
+	if _, err := d.store.Commit(ctx, state.Put(d.system.HostRecord(ctx))); err != nil {
+		return err
+	}
+	if err := d.networks.EnsureDefaults(ctx, nereid.Admin); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := d.runtime.Start(ctx); err != nil {
+		return fmt.Errorf("runtime: %w", err)
+	}
+	started := time.Now()
+	if err := d.images.Reconcile(ctx); err != nil {
+		return err
+	}
+	if err := d.data.Sweep(ctx); err != nil {
+		return err
+	}
+	if err := d.containers.Adopt(ctx); err != nil {
+		return err
+	}
+	d.log.Info("containers adopted", zap.Int("containers", len(d.store.View().ContainersOn(d.host))),
+		zap.Duration("runtime", started.Sub(begin)), zap.Duration("records", time.Since(started)))
+	return nil
+}
+
+func named(part string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", part, err)
+	}
+	return nil
+}
+
+// close stops what build and run left open, newest first.
+func (d *daemon) close() {
+	for _, l := range append(d.listeners, d.metrics) {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	if d.runtime != nil {
+		if err := d.runtime.Close(); err != nil {
+			d.log.Warn("stop the runtime", zap.Error(err))
+		}
+	}
+	if d.store != nil {
+		if err := d.store.Close(); err != nil {
+			d.log.Warn("close the state", zap.Error(err))
+		}
+	}
+}
+
+// findPrograms looks beside this program, then in PATH.
+func findPrograms(o options) (programs, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return programs{}, err
+	}
+	find := func(names ...string) string {
+		for _, name := range names {
+			beside := filepath.Join(filepath.Dir(self), name)
+			if _, err := os.Stat(beside); err == nil {
+				return beside
+			}
+			if path, err := exec.LookPath(name); err == nil {
+				return path
+			}
+		}
+		return ""
+	}
+	p := programs{shim: find("containerd-shim-runc-v2"), runc: o.runc, init: find("docker-init", "tini-static")}
+	if p.runc == "" {
+		p.runc = find("runc")
+	}
+	if p.shim == "" || p.runc == "" {
+		return programs{}, errors.New("containerd-shim-runc-v2 and runc must be beside this program or in PATH")
+	}
+	return p, nil
+}
+
+// advertised is the address given, or the one this host would use to reach others.
+func advertised(ctx context.Context, o options) netip.Addr {
+	if a, err := netip.ParseAddr(o.advertise); err == nil {
+		return a
+	}
+	// No packet is sent: connecting a UDP socket only asks the routing table. The address is one of documentation's.
+	c, err := new(net.Dialer).DialContext(ctx, "udp", "192.0.2.1:9")
+	if err != nil {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+}
+
+func labels(kvs []string) map[string]string {
+	m := map[string]string{}
+	for _, kv := range kvs {
+		k, v, _ := strings.Cut(kv, "=")
+		m[k] = v
+	}
+	return m
+}

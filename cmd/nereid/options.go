@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// options are what the command line says, checked by validate.
+type options struct {
+	hosts          []string // -H: unix://PATH or tcp://ADDR:PORT
+	dataRoot       string
+	execRoot       string
+	name           string
+	advertise      string
+	labels         []string
+	dc             string
+	zone           string
+	cnsListen      string
+	cnsAsked       bool // --cns-listen was given: failing to listen is then fatal
+	metricsListen  string
+	stateEndpoints []string
+	containerd     string
+	runc           string
+	addressPool    string
+	insecure       []string // registries: host[:port] or CIDR
+	debug          bool
+}
+
+func (o *options) flags(f *pflag.FlagSet) {
+	host, _ := os.Hostname()
+	f.StringArrayVarP(&o.hosts, "host", "H", nil, "where the Docker API listens: unix://PATH or tcp://ADDR:PORT on loopback (default unix://EXEC-ROOT/docker.sock)")
+	f.StringVar(&o.dataRoot, "data-root", "/var/lib/nereid", "what must outlive a reboot")
+	f.StringVar(&o.execRoot, "exec-root", "/run/nereid", "what need not")
+	f.StringVar(&o.name, "name", strings.ToLower(host), "this host's name in the fleet")
+	f.StringVar(&o.advertise, "advertise", "", "this host's address as others reach it (default: the one of the default route)")
+	f.StringArrayVar(&o.labels, "label", nil, "k=v, a label of this host")
+	f.StringVar(&o.dc, "dc", "dc1", "data center, a part of every CNS name")
+	f.StringVar(&o.zone, "cns-zone", "cns.internal", "DNS zone of the container name service")
+	f.StringVar(&o.cnsListen, "cns-listen", "127.0.0.1:53", "where the container name service answers, UDP and TCP")
+	f.StringVar(&o.metricsListen, "metrics-listen", "", "where Prometheus metrics are served (default: nowhere)")
+	f.StringSliceVar(&o.stateEndpoints, "state-endpoints", nil, "URLs of an existing etcd cluster (default: embedded)")
+	f.StringVar(&o.containerd, "containerd", "", "socket of an existing containerd (default: embedded)")
+	f.StringVar(&o.runc, "runc", "", "path of runc (default: beside this program, else in PATH)")
+	f.StringVar(&o.addressPool, "address-pool", "10.128.0.0/10,size=20", "CIDR,size=N: where networks without a subnet of their own get one")
+	f.StringArrayVar(&o.insecure, "insecure-registry", nil, "host[:port] or CIDR of registries that may speak plain http or have unknown certificates (loopback always may)")
+	f.BoolVar(&o.debug, "debug", false, "log more")
+}
+
+var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// validate returns every problem at once.
+func (o *options) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !hostName.MatchString(o.name) {
+		bad("--name %q: a host name is a DNS label: a-z, 0-9 and '-', at most 63", o.name)
+	}
+	if o.advertise != "" {
+		if _, err := netip.ParseAddr(o.advertise); err != nil {
+			bad("--advertise %q: not an address", o.advertise)
+		}
+	}
+	for _, p := range []struct{ flag, path string }{{"--data-root", o.dataRoot}, {"--exec-root", o.execRoot}} {
+		if !filepath.IsAbs(p.path) {
+			bad("%s %q: not an absolute path", p.flag, p.path)
+		}
+	}
+	for _, h := range o.hosts {
+		if err := checkHost(h); err != nil {
+			bad("-H %q: %w", h, err)
+		}
+	}
+	for _, l := range o.labels {
+		if k, _, ok := strings.Cut(l, "="); !ok || k == "" {
+			bad("--label %q: not k=v", l)
+		}
+	}
+	for _, r := range o.insecure {
+		if err := checkRegistry(r); err != nil {
+			bad("--insecure-registry %q: %w", r, err)
+		}
+	}
+	if !hostName.MatchString(o.dc) {
+		bad("--dc %q: not a DNS label", o.dc)
+	}
+	if err := checkZone(o.zone); err != nil {
+		bad("--cns-zone %q: %w", o.zone, err)
+	}
+	for _, l := range []struct{ flag, addr string }{{"--cns-listen", o.cnsListen}, {"--metrics-listen", o.metricsListen}} {
+		if l.addr == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(l.addr); err != nil {
+			bad("%s %q: not ADDR:PORT", l.flag, l.addr)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkHost(h string) error {
+	scheme, rest, ok := strings.Cut(h, "://")
+	switch {
+	case ok && scheme == "unix" && filepath.IsAbs(rest):
+		return nil
+	case ok && scheme == "tcp":
+		_, _, err := net.SplitHostPort(rest)
+		return err
+	}
+	return errors.New("neither unix:///PATH nor tcp://ADDR:PORT")
+}
+
+func checkRegistry(r string) error {
+	if _, err := netip.ParsePrefix(r); err == nil {
+		return nil
+	}
+	if r == "" || strings.Contains(r, "/") {
+		return errors.New("neither host[:port] nor CIDR")
+	}
+	return nil
+}
+
+func checkZone(z string) error {
+	for label := range strings.SplitSeq(strings.TrimSuffix(z, "."), ".") {
+		if !hostName.MatchString(label) {
+			return fmt.Errorf("%q is not a DNS label", label)
+		}
+	}
+	return nil
+}
