@@ -1,0 +1,61 @@
+# Every target installs what it needs: on a fresh Debian 12 with Go and a docker CLI, `make run` and `make test` just work.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= 0.1.0-$(shell git rev-parse --short HEAD 2>/dev/null || echo dev)
+# The commit's time rather than the clock's: the same sources make the same program.
+COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null)
+BUILT   ?= $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.built=$(BUILT)
+
+# What the machine must have, by Debian package; the command or file beside it tells whether it is there.
+PACKAGES := gcc:gcc pkg-config:pkg-config libseccomp-dev:/usr/include/seccomp.h tini:/usr/bin/tini-static \
+            iproute2:ip procps:ps nftables:nft busybox-static:/bin/busybox bind9-dnsutils:dig curl:curl ca-certificates:/etc/ssl/certs git:git
+
+NEREID_SOCKET ?= /run/nereid/docker.sock
+
+.PHONY: help deps build run stop test unit lint integration bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps:
+	@missing=(); for p in $(PACKAGES); do \
+	  have=$${p#*:}; { [ -e "$$have" ] || command -v "$$have" >/dev/null; } || missing+=("$${p%%:*}"); done; \
+	if [ $${#missing[@]} -gt 0 ]; then \
+	  echo "installing $${missing[*]}"; \
+	  as=; [ "$$(id -u)" = 0 ] || as=sudo; \
+	  $$as apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
+
+build: deps ## build nereid, the shim and runc into bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	CGO_ENABLED=1 go build -trimpath -tags 'seccomp netgo osusergo' -ldflags '-s -w -extldflags -static' -o bin/runc github.com/opencontainers/runc
+	@cp -u /usr/bin/tini-static bin/docker-init
+
+run: build ## start the daemon here and print the DOCKER_HOST to use
+	@./integration/run-daemon start
+
+stop: ## stop that daemon; its containers go on
+	@./integration/run-daemon stop
+
+test: lint unit integration ## everything CI wants: lint, unit and integration tests
+
+unit: deps ## unit tests with the race detector
+	go test -race -count=1 -timeout 15m ./...
+
+lint: deps ## formatting, vet and the linters of .golangci.yml
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'd:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@mkdir -p bin; [ -x bin/golangci-lint ] && bin/golangci-lint version 2>/dev/null | grep -q "$$(awk '/golangci-lint\/v2 v/{print substr($$2,2)}' tools/lint/go.mod)" \
+	  || (cd tools/lint && go build -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+	GOLANGCI_LINT_CACHE='$(CURDIR)/bin/lint-cache' bin/golangci-lint run ./... # its cache remembers paths: another checkout's would mislead
+
+integration: build ## whole-system tests with the docker CLI and real containers (as root)
+	go test -tags integration -count=1 -timeout 45m ./integration/...
+
+bench: build ## measure against the Docker Engine (Debian's docker.io) on this machine
+	./integration/bench/run
+
+clean: ## remove what was built
+	rm -rf bin
