@@ -15,6 +15,7 @@ import (
 	"github.com/nereid-paas/nereid/api/answer"
 	"github.com/nereid-paas/nereid/api/compat"
 	"github.com/nereid-paas/nereid/api/request"
+	"github.com/nereid-paas/nereid/api/router"
 )
 
 func invalid(format string, args ...any) error {
@@ -156,16 +157,5 @@ func (h handlers) remove(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h handlers) prune(w http.ResponseWriter, r *http.Request) error {
-	if err := request.Parse(r); err != nil {
-		return err
-	}
-	f, err := request.Filters(r)
-	if err != nil {
-		return err
-	}
-	report, err := h.backend.Prune(r.Context(), f)
-	if err != nil {
-		return err
-	}
-	return answer.JSON(w, http.StatusOK, report)
+	return router.Prune(w, r, h.backend.Prune)
 }

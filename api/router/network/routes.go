@@ -137,16 +137,5 @@ func (h handlers) remove(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h handlers) prune(w http.ResponseWriter, r *http.Request) error {
-	if err := request.Parse(r); err != nil {
-		return err
-	}
-	f, err := request.Filters(r)
-	if err != nil {
-		return err
-	}
-	report, err := h.backend.Prune(r.Context(), f)
-	if err != nil {
-		return err
-	}
-	return answer.JSON(w, http.StatusOK, report)
+	return router.Prune(w, r, h.backend.Prune)
 }
