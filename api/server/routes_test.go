@@ -128,6 +128,9 @@ POST /networks/{name:.*}/connect
 POST /networks/{name:.*}/disconnect
 POST /networks/prune
 DELETE /networks/{name:.*}
+GET /nereid/v1/version
+GET /nereid/v1/hosts
+GET /nereid/v1/hosts/{name}
 `
 
 func TestRouteTable(t *testing.T) {

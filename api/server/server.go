@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nereid-paas/nereid/api/router"
+	"github.com/nereid-paas/nereid/api/router/admin"
 	"github.com/nereid-paas/nereid/api/router/build"
 	"github.com/nereid-paas/nereid/api/router/container"
 	"github.com/nereid-paas/nereid/api/router/exec"
@@ -33,6 +34,7 @@ type Config struct {
 	Networks   network.Backend
 	Volumes    volume.Backend
 	System     system.Backend
+	Hosts      admin.Hosts
 
 	// Version of the engine for the Server header.
 	Version string
@@ -61,6 +63,7 @@ func Routes(cfg Config) []router.Route {
 		swarm.Routes(),
 		plugin.Routes(),
 		network.Routes(cfg.Networks),
+		admin.Routes(cfg.Hosts, cfg.System),
 	} {
 		all = append(all, routes...)
 	}

@@ -126,7 +126,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	}, d.containers, d.images, d.volumes)
 	d.api = server.New(server.Config{
 		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: d.networks, Volumes: d.volumes,
-		System: d.system, Version: version, Log: d.log.Named("api"),
+		System: d.system, Hosts: engine.NewHosts(deps), Version: version, Log: d.log.Named("api"),
 	})
 	return nil
 }

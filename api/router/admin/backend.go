@@ -1,0 +1,25 @@
+// Package admin routes what administrators ask of nereid itself, under /nereid/v1 beside Docker's API.
+package admin
+
+import (
+	"context"
+
+	"github.com/docker/docker/api/types"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+)
+
+// Hosts is what the routes of hosts need.
+type Hosts interface {
+	// List is every host of the fleet by name, reachable or not.
+	List(ctx context.Context) ([]nereid.HostStatus, error)
+	// Inspect is one of them. None of that name is errdefs.ErrNotFound.
+	Inspect(ctx context.Context, name nereid.Host) (nereid.HostStatus, error)
+	// Self is the host that answers.
+	Self() nereid.Host
+}
+
+// System is what the version needs.
+type System interface {
+	Version(ctx context.Context) types.Version
+}

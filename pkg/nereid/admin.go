@@ -1,0 +1,48 @@
+package nereid
+
+import "time"
+
+// AdminPrefix begins the path of every administrative route. They lie beside Docker's on the same socket.
+const AdminPrefix = "/nereid/v1"
+
+// HostState is how a host is seen from the endpoint that was asked.
+type HostState string
+
+// The states of a host. Only suspect and unreachable are rumour: they never delete anything.
+const (
+	HostAlive       HostState = "alive"
+	HostSuspect     HostState = "suspect"     // did not answer lately
+	HostUnreachable HostState = "unreachable" // has not answered for some time
+	HostLeft        HostState = "left"        // its daemon was stopped
+)
+
+// Gone tells whether requests to a host are pointless now.
+func (s HostState) Gone() bool { return s == HostUnreachable || s == HostLeft }
+
+// HostStatus is what administrators are told of a host.
+type HostStatus struct {
+	Name       Host
+	State      HostState
+	Address    string
+	Server     bool // holds a copy of the state
+	Draining   bool // gets no new containers
+	Version    string
+	CPUs       int
+	Memory     int64 // bytes
+	Containers int
+	Running    int
+	Labels     map[string]string
+	OS         string
+	Kernel     string
+	StartedAt  time.Time // of its daemon
+	Endpoint   bool      // the host that answered
+}
+
+// DaemonVersion is which software answers.
+type DaemonVersion struct {
+	Host       Host
+	Version    string
+	APIVersion string // of Docker's API
+	Commit     string `json:",omitempty"`
+	Built      string `json:",omitempty"`
+}
