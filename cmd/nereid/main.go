@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -28,6 +29,10 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	return runCommand(ctx, os.Stdout, args)
+}
+
+func runCommand(ctx context.Context, out io.Writer, args []string) error {
 	root := &cobra.Command{
 		Use:           "nereid",
 		Short:         "Many hosts, one Docker Engine",
@@ -36,19 +41,8 @@ func run(ctx context.Context, args []string) error {
 		Args:          cobra.NoArgs,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(daemonCommand(), versionCommand())
+	root.AddCommand(daemonCommand(), hostCommand(), versionCommand())
 	root.SetArgs(args)
+	root.SetOut(out)
 	return root.ExecuteContext(ctx)
-}
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(c.OutOrStdout(), "nereid", version)
-			return err
-		},
-	}
 }
