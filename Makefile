@@ -15,7 +15,7 @@ PACKAGES := gcc:gcc pkg-config:pkg-config libseccomp-dev:/usr/include/seccomp.h 
 
 NEREID_SOCKET ?= /run/nereid/docker.sock
 
-.PHONY: help deps build run stop test unit lint integration bench clean
+.PHONY: help deps build clients run stop test unit lint integration bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,21 @@ lint: deps ## formatting, vet and the linters of .golangci.yml
 	  || (cd tools/lint && go build -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
 	GOLANGCI_LINT_CACHE='$(CURDIR)/bin/lint-cache' bin/golangci-lint run ./... # its cache remembers paths: another checkout's would mislead
 
-integration: build ## whole-system tests with the docker CLI and real containers (as root)
+# Docker's own clients at the versions their modules pin, each in a folder that serves as DOCKER_CONFIG.
+# $(1): the module below tools/, $(2): the command's import path, $(3): the variable that holds its version, $(4): the plugin's name
+define client
+bin/$(1)/cli-plugins/$(4): tools/$(1)/go.mod tools/$(1)/go.sum
+	@mkdir -p $$(@D)
+	cd tools/$(1) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X $(3)=$$$$(go list -m -f '{{.Version}}' $(patsubst %/cmd,%,$(2:/cmd/buildx=)))" -o ../../$$@ $(2)
+	@touch $$@
+endef
+$(eval $(call client,compose2,github.com/docker/compose/v2/cmd,github.com/docker/compose/v2/internal.Version,docker-compose))
+$(eval $(call client,compose5,github.com/docker/compose/v5/cmd,github.com/docker/compose/v5/internal.Version,docker-compose))
+$(eval $(call client,buildx,github.com/docker/buildx/cmd/buildx,github.com/docker/buildx/version.Version,docker-buildx))
+
+clients: bin/compose2/cli-plugins/docker-compose bin/compose5/cli-plugins/docker-compose bin/buildx/cli-plugins/docker-buildx ## the compose and buildx plugins the tests drive, once
+
+integration: build clients ## whole-system tests with the docker CLI and real containers (as root)
 	go test -tags integration -count=1 -timeout 45m ./integration/...
 
 bench: build ## measure against the Docker Engine (Debian's docker.io) on this machine
