@@ -66,6 +66,9 @@ func (c *Containers) Adopt(ctx context.Context) (retErr error) {
 	if err := c.restoreNetworks(ctx, tasks, records); err != nil {
 		return err
 	}
+	if err := c.volumes.Adopt(ctx, withTasks(tasks, records)); err != nil {
+		return err
+	}
 	c.loadExecs(tasks, records)
 	if err := c.adoptAll(ctx, tasks, records); err != nil {
 		return err
@@ -150,6 +153,7 @@ func (c *Containers) adoptEnded(ctx context.Context, r *state.Container, task ru
 	key := keyOf(r)
 	if task.Status != "" {
 		c.deleteTask(ctx, key)
+		c.letVolumesGo(ctx, key)
 	}
 	switch r.State.Status {
 	case state.StatusRunning, state.StatusPaused:
@@ -235,6 +239,17 @@ func readDirs(path string) ([]string, error) {
 		}
 	}
 	return names, err
+}
+
+// withTasks are the containers that have a process, or the remains of one.
+func withTasks(tasks map[runtime.Key]runtime.Task, records map[runtime.Key]*state.Container) []*state.Container {
+	var found []*state.Container
+	for key, r := range records {
+		if tasks[key].Status != "" {
+			found = append(found, r)
+		}
+	}
+	return found
 }
 
 // restoreNetworks tells the network which containers run, and so which of what it finds is to stay.

@@ -75,7 +75,8 @@ func (c *Containers) awaitAdoption(ctx context.Context) bool {
 //  1. the network is unplugged, so that nobody gets an address or a port that is still in use
 //  2. state, events and everything it claimed, one transaction
 //  3. the task is deleted: until then the runtime knows the exit, and reports it again after a crash
-//  4. the restart is scheduled, or the container removed
+//  4. devices of volumes are unmounted, unless others use them
+//  5. the restart is scheduled, or the container removed
 //
 // It may be told of one end twice.
 func (c *Containers) ended(ctx context.Context, e runtime.Exit) {
@@ -99,6 +100,7 @@ func (c *Containers) ended(ctx context.Context, e runtime.Exit) {
 		}
 	}
 	c.deleteTask(ctx, e.Key)
+	c.letVolumesGo(ctx, e.Key)
 	c.follow(ctx, r, l)
 }
 
@@ -139,6 +141,13 @@ func (c *Containers) follow(ctx context.Context, r *state.Container, l *liveStat
 func (c *Containers) clear(ctx context.Context, key runtime.Key) {
 	c.unplug(ctx, key)
 	c.deleteTask(ctx, key)
+	c.letVolumesGo(ctx, key)
+}
+
+func (c *Containers) letVolumesGo(ctx context.Context, key runtime.Key) {
+	ctx, cancel := work(ctx)
+	defer cancel()
+	c.volumes.LetGo(ctx, holderOf(key))
 }
 
 func (c *Containers) unplug(ctx context.Context, key runtime.Key) {

@@ -29,20 +29,27 @@ func (c *Containers) openFS(ctx context.Context, r *state.Container, withMounts 
 	if err != nil {
 		return nil, err
 	}
+	who := c.volumes.holds.another("view of " + string(r.ID))
+	release := func() error {
+		ctx, cancel := work(ctx)
+		defer cancel()
+		c.volumes.LetGo(ctx, who)
+		return unmount()
+	}
 	defer func() {
 		if retErr != nil {
-			retErr = errors.Join(retErr, unmount())
+			retErr = errors.Join(retErr, release())
 		}
 	}()
 	var mounts []runtime.Mount
 	if withMounts {
 		var sources func()
-		if mounts, sources, err = c.volumes.RuntimeMounts(ctx, r); err != nil {
+		if mounts, sources, err = c.volumes.RuntimeMounts(ctx, r, who); err != nil {
 			return nil, err
 		}
 		defer sources()
 	}
-	v := &fsView{todo: make(chan func()), ended: make(chan struct{}), release: unmount}
+	v := &fsView{todo: make(chan func()), ended: make(chan struct{}), release: release}
 	entered := make(chan error)
 	go v.serve(dir, mounts, entered)
 	return v, <-entered

@@ -91,11 +91,20 @@ type measures interface {
 
 // VolumeStore is what the use cases need of this host's volumes.
 type VolumeStore interface {
-	// Path makes the volume's directory when it is not there and returns it.
+	// Check tells whether this host can give a volume these options.
+	Check(opts map[string]string) error
+	// Path makes the volume's directory when it is not there, with the device of its options mounted, and returns it.
 	Path(ctx context.Context, v *state.Volume) (string, error)
+	// Part gives what lies at a path within a volume's directory as a path of its own, which no container that writes
+	// to the volume can lead elsewhere, until release is called.
+	Part(dir, sub string) (path string, release func(), err error)
 	// CopyUp copies what the image has at a directory of the mounted root file system into an empty volume,
 	// ownership, modes, times and xattrs included. A volume with content is left alone.
 	CopyUp(ctx context.Context, v *state.Volume, rootfs, at string) error
+	// Unmount takes the device of a volume off its directory. Not mounted is no error.
+	Unmount(ctx context.Context, v *state.Volume) error
+	// Mounted lists the volumes whose devices are mounted, by account and name alone.
+	Mounted(ctx context.Context) ([]*state.Volume, error)
 	// Delete removes the volume's data. Not there is no error.
 	Delete(ctx context.Context, v *state.Volume) error
 	// Usage in bytes.

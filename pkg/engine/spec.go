@@ -100,6 +100,6 @@ func (c *Containers) spec(ctx context.Context, r *state.Container) (spec runtime
 	if err := c.joinNamespaces(r, &spec); err != nil {
 		return spec, nil, err
 	}
-	spec.Mounts, release, err = c.volumes.RuntimeMounts(ctx, r)
+	spec.Mounts, release, err = c.volumes.RuntimeMounts(ctx, r, holderOf(keyOf(r)))
 	return spec, release, err
 }

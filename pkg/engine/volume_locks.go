@@ -20,6 +20,8 @@ type volumeKey struct {
 	name    string
 }
 
+func keyOfVolume(v *state.Volume) volumeKey { return volumeKey{v.Account, v.Name} }
+
 type volumeTurn struct {
 	token chan struct{} // holds one token while somebody has the lock
 	refs  int           // holders and waiters, guarded by volumeLocks.mu
@@ -28,7 +30,7 @@ type volumeTurn struct {
 // lock waits for the volume's turn and returns the function that ends it, to be called once. It fails only when the
 // context ends first.
 func (l *volumeLocks) lock(ctx context.Context, v *state.Volume) (unlock func(), err error) {
-	key := volumeKey{v.Account, v.Name}
+	key := keyOfVolume(v)
 	t := l.enter(key)
 	select {
 	case t.token <- struct{}{}:

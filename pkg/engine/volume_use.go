@@ -65,9 +65,17 @@ func (v *Volumes) Prepare(ctx context.Context, c *state.Container, rootfs Rootfs
 	return nil
 }
 
-// wantsCopy makes a volume's directory and tells whether image content may belong into it.
+// wantsCopy makes a volume's directory and tells whether image content may belong into it. A device is not mounted for
+// the question: that may take long, and its place in the image is looked at first.
 func (v *Volumes) wantsCopy(ctx context.Context, c *state.Container, m state.Mount) (bool, error) {
-	dir, err := v.volumePath(ctx, c, m)
+	r, err := v.volumeOf(c, m)
+	if err != nil {
+		return false, err
+	}
+	if mounts(r) {
+		return !m.NoCopy, nil
+	}
+	dir, err := v.use(ctx, r, "")
 	if err != nil || m.NoCopy {
 		return false, err
 	}
@@ -75,19 +83,6 @@ func (v *Volumes) wantsCopy(ctx context.Context, c *state.Container, m state.Mou
 		return true, nil // its place in the image must be checked in any case
 	}
 	return volume.Empty(dir)
-}
-
-func (v *Volumes) volumePath(ctx context.Context, c *state.Container, m state.Mount) (string, error) {
-	r, err := v.volumeOf(c, m)
-	if err != nil {
-		return "", err
-	}
-	unlock, err := v.locks.lock(ctx, r)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	return v.Volumes.Path(ctx, r)
 }
 
 func (v *Volumes) copyUp(ctx context.Context, c *state.Container, m state.Mount, rootfs string) error {
@@ -100,22 +95,27 @@ func (v *Volumes) copyUp(ctx context.Context, c *state.Container, m state.Mount,
 		return err
 	}
 	defer unlock()
-	return v.Volumes.CopyUp(ctx, r, rootfs, m.Destination)
+	err = v.Volumes.CopyUp(ctx, r, rootfs, m.Destination)
+	if mounts(r) && !v.holds.held(keyOfVolume(r)) {
+		err = errors.Join(err, v.Volumes.Unmount(ctx, r))
+	}
+	return err
 }
 
 // RuntimeMounts makes ready what a container is about to mount and says it in the runtime's terms, outer mounts before
 // those within them. Missing sources of -v are made, as directories. Call release once the task is made or has failed:
-// until then the sources cannot be exchanged for others.
-func (v *Volumes) RuntimeMounts(ctx context.Context, c *state.Container) (mounts []runtime.Mount, release func(), err error) {
-	var held []*os.File
-	closeAll := func() {
-		for _, f := range held {
-			f.Close()
+// until then the sources cannot be exchanged for others. What is mounted for it stays so until the holder lets go, which
+// it must also when this fails.
+func (v *Volumes) RuntimeMounts(ctx context.Context, c *state.Container, who volumeHolder) (mounts []runtime.Mount, release func(), err error) {
+	var held []func()
+	releaseAll := func() {
+		for _, release := range held {
+			release()
 		}
 	}
 	defer func() {
 		if err != nil {
-			closeAll()
+			releaseAll()
 		}
 	}()
 	for _, m := range c.Mounts {
@@ -124,12 +124,12 @@ func (v *Volumes) RuntimeMounts(ctx context.Context, c *state.Container) (mounts
 				continue // --tmpfs wins
 			}
 		}
-		rm, f, err := v.runtimeMount(ctx, c, m)
+		rm, release, err := v.runtimeMount(ctx, c, m, who)
 		if err != nil {
 			return nil, nil, err
 		}
-		if f != nil {
-			held = append(held, f)
+		if release != nil {
+			held = append(held, release)
 		}
 		mounts = append(mounts, rm)
 	}
@@ -141,7 +141,7 @@ func (v *Volumes) RuntimeMounts(ctx context.Context, c *state.Container) (mounts
 	slices.SortStableFunc(mounts, func(a, b runtime.Mount) int {
 		return cmp.Compare(strings.Count(a.Destination, "/"), strings.Count(b.Destination, "/"))
 	})
-	return mounts, closeAll, nil
+	return mounts, releaseAll, nil
 }
 
 // tmpfsMounts are those of --tmpfs.
@@ -165,8 +165,8 @@ func tmpfsMount(target string, options []string) (runtime.Mount, error) {
 	return runtime.Mount{Type: string(mount.TypeTmpfs), Source: "tmpfs", Destination: target, Options: merged}, err
 }
 
-// runtimeMount makes one mount ready. The file, if any, must stay open until the mount is made.
-func (v *Volumes) runtimeMount(ctx context.Context, c *state.Container, m state.Mount) (runtime.Mount, *os.File, error) {
+// runtimeMount makes one mount ready. Release, if any, is to be called once the mount is made.
+func (v *Volumes) runtimeMount(ctx context.Context, c *state.Container, m state.Mount, who volumeHolder) (_ runtime.Mount, release func(), err error) {
 	rm := runtime.Mount{
 		Type:        string(mount.TypeBind),
 		Source:      m.Source,
@@ -181,38 +181,28 @@ func (v *Volumes) runtimeMount(ctx context.Context, c *state.Container, m state.
 		rm.ReadOnly = !m.RW && !slices.Contains(rm.Options, "ro") // taken over read-only from another container
 		return rm, nil, err
 	case string(mount.TypeVolume):
-		f, err := v.volumeSource(ctx, c, m, &rm)
-		return rm, f, err
+		release, err = v.volumeSource(ctx, c, m, who, &rm)
+		return rm, release, err
 	}
 	return rm, nil, v.bindSource(c, m, &rm)
 }
 
-// volumeSource finds what of a volume is to be mounted. A part of it is opened, so that no container that writes to
-// the volume can lead the mount out of it.
-func (v *Volumes) volumeSource(ctx context.Context, c *state.Container, m state.Mount, rm *runtime.Mount) (*os.File, error) {
-	dir, err := v.volumePath(ctx, c, m)
-	if err != nil {
-		return nil, err
-	}
+// volumeSource finds what of a volume is to be mounted.
+func (v *Volumes) volumeSource(ctx context.Context, c *state.Container, m state.Mount, who volumeHolder, rm *runtime.Mount) (release func(), err error) {
 	r, err := v.volumeOf(c, m)
 	if err != nil {
 		return nil, err
 	}
-	dev, err := volume.ParseOptions(r.Options)
+	dir, err := v.use(ctx, r, who)
 	if err != nil {
 		return nil, err
 	}
 	rm.Source = dir
-	rm.ReadOnly = rm.ReadOnly || dev.ReadOnly
 	if m.Subpath == "" {
 		return nil, nil
 	}
-	f, err := volume.OpenBeneath(dir, m.Subpath)
-	if err != nil {
-		return nil, err
-	}
-	rm.Source = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
-	return f, nil
+	rm.Source, release, err = v.Volumes.Part(dir, m.Subpath)
+	return release, err
 }
 
 // bindSource makes the missing directory of a -v.

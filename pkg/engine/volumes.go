@@ -36,6 +36,7 @@ const (
 type Volumes struct {
 	Deps
 	locks   volumeLocks // over what happens to one volume's data
+	holds   volumeHolds // guarded for each volume by its lock
 	pruning atomic.Bool
 }
 
@@ -112,7 +113,7 @@ func (v *Volumes) Create(ctx context.Context, opts apivolume.CreateOptions) (*ap
 
 // findOrNew returns the account's volume of that name, or a new one and the ops that store it.
 func (v *Volumes) findOrNew(a nereid.Account, opts apivolume.CreateOptions) (*state.Volume, []state.Op, error) {
-	if err := checkVolume(opts); err != nil {
+	if err := v.check(opts); err != nil {
 		return nil, nil, volumeError("create", opts.Name, err)
 	}
 	if r, ok := v.State.View().Volume(a, opts.Name); ok {
@@ -138,7 +139,7 @@ var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 // maxVolumeName is the longest name a directory can have on the file systems we meet.
 const maxVolumeName = 255
 
-func checkVolume(opts apivolume.CreateOptions) error {
+func (v *Volumes) check(opts apivolume.CreateOptions) error {
 	if d := opts.Driver; d != "" && d != localDriver {
 		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("error looking up volume plugin %s: plugin %q not found", d, d))
 	}
@@ -150,8 +151,7 @@ func checkVolume(opts apivolume.CreateOptions) error {
 	case len(n) > maxVolumeName:
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("volume name is too long, names should be at most %d characters", maxVolumeName))
 	}
-	_, err := volume.ParseOptions(opts.DriverOpts)
-	return err
+	return v.Volumes.Check(opts.DriverOpts)
 }
 
 // randomVolumeName names an anonymous volume: 64 hex digits.
@@ -192,6 +192,9 @@ func (v *Volumes) remove(ctx context.Context, r *state.Volume) error {
 		}
 		if users := v.State.View().VolumeUsers(r.Account, r.Name); len(users) > 0 {
 			return errVolumeInUse(r.Name, users)
+		}
+		if err := v.Volumes.Unmount(ctx, now); err != nil {
+			return volumeError("remove", r.Name, err)
 		}
 		_, err := v.State.Commit(ctx, v.removeOps(now)...)
 		if err == nil {

@@ -426,11 +426,11 @@ func TestRuntimeMounts(t *testing.T) {
 		Tmpfs:  map[string]string{"/run": "exec"},
 	})
 	vol := volume.Mountpoint(r.DataRoot, nereid.Admin, "vol")
-	_, _, err := r.RuntimeMounts(r.ctx, c)
+	_, _, err := r.RuntimeMounts(r.ctx, c, holderOf(keyOf(c)))
 	assert.ErrorType(t, err, errdefs.IsNotFound, "a part of a volume that is not there")
 	assert.NilError(t, os.MkdirAll(filepath.Join(vol, "sub"), 0o755))
 
-	mounts, release, err := r.RuntimeMounts(r.ctx, c)
+	mounts, release, err := r.RuntimeMounts(r.ctx, c, holderOf(keyOf(c)))
 
 	assert.NilError(t, err)
 	defer release()

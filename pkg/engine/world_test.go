@@ -16,6 +16,7 @@ import (
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/network"
 	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/pkg/volume"
 	"github.com/nereid-paas/nereid/runtime"
 )
 
@@ -30,6 +31,7 @@ type world struct {
 	rootfs  map[runtime.Key]bool
 	netns   map[nereid.ContainerID]*fakeNetns
 	volumes map[string]bool
+	mounted map[string]bool // volumes whose devices are mounted
 	pid     int
 	log     map[runtime.Key][]string
 }
@@ -56,7 +58,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	return &world{
 		t: t, dir: t.TempDir(), tasks: map[runtime.Key]*fakeTask{}, rootfs: map[runtime.Key]bool{}, pid: 4_000_000,
-		netns: map[nereid.ContainerID]*fakeNetns{}, volumes: map[string]bool{}, log: map[runtime.Key][]string{},
+		netns: map[nereid.ContainerID]*fakeNetns{}, volumes: map[string]bool{}, mounted: map[string]bool{}, log: map[runtime.Key][]string{},
 	}
 }
 
@@ -391,8 +393,35 @@ func (n fakeNet) Restore(_ context.Context, running []network.Restored) error {
 type vols struct{ *daemon }
 
 func (v vols) Path(_ context.Context, r *state.Volume) (string, error) {
-	err := v.do("vol.Path", func() error { v.w.volumes[r.Name] = true; return nil })
+	err := v.do("vol.Path", func() error {
+		v.w.volumes[r.Name] = true
+		if mounts(r) {
+			v.w.mounted[r.Name] = true
+		}
+		return nil
+	})
 	return v.w.dir, err
+}
+
+func (v vols) Check(opts map[string]string) error {
+	_, err := volume.ParseOptions(opts)
+	return err
+}
+
+func (v vols) Unmount(_ context.Context, r *state.Volume) error {
+	return v.do("vol.Unmount", func() error { delete(v.w.mounted, r.Name); return nil })
+}
+
+func (v vols) Mounted(context.Context) ([]*state.Volume, error) {
+	var found []*state.Volume
+	for name := range v.w.mounted {
+		found = append(found, &state.Volume{Account: nereid.Admin, Name: name})
+	}
+	return found, nil
+}
+
+func (v vols) Part(dir, sub string) (string, func(), error) {
+	return dir + "/" + sub, func() {}, nil
 }
 
 func (v vols) CopyUp(context.Context, *state.Volume, string, string) error {

@@ -10,9 +10,61 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenBeneath opens a path within a directory without ever leaving it, whatever its links say and whoever changes them
+// partName starts the names of the places where parts of volumes are mounted while containers are made that use them.
+const partName = ".part-"
+
+// Part gives what lies at a path within a volume's directory as a path of its own, which no container that writes to
+// the volume can lead elsewhere, until release is called.
+func (s *Store) Part(dir, sub string) (path string, release func(), err error) {
+	f, err := openBeneath(dir, sub)
+	if err != nil {
+		return "", nil, err
+	}
+	defer f.Close()
+	place, err := os.MkdirTemp(s.root, partName)
+	if err != nil {
+		return "", nil, err
+	}
+	release = func() { _ = removePart(place) } // what cannot be removed is swept at the next start
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	at := filepath.Join(place, "part")
+	if err := placeFor(f, at); err != nil {
+		return "", nil, err
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), at, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return "", nil, fmt.Errorf("mount %s: %w", f.Name(), err)
+	}
+	return at, release, nil
+}
+
+// placeFor makes what a file or directory can be mounted on.
+func placeFor(f *os.File, at string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return os.Mkdir(at, 0o700)
+	}
+	return os.WriteFile(at, nil, 0o600)
+}
+
+// removePart undoes Part. It removes nothing of the volume: a place that is still mounted on is not removed.
+func removePart(place string) error {
+	at := filepath.Join(place, "part")
+	if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "unmount", Path: at, Err: err}
+	}
+	return errors.Join(ignoreAbsent(os.Remove(at)), os.Remove(place))
+}
+
+// openBeneath opens a path within a directory without ever leaving it, whatever its links say and whoever changes them
 // meanwhile. The file is good for mounting through /proc, not for reading.
-func OpenBeneath(dir, sub string) (*os.File, error) {
+func openBeneath(dir, sub string) (*os.File, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err

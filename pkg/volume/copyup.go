@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	cfs "github.com/containerd/continuity/fs"
 	"golang.org/x/sys/unix"
@@ -22,18 +23,22 @@ import (
 // The copy is made beside the data and moved in when it is whole: a daemon that ends on the way leaves an empty
 // volume, or one that the next Path completes.
 func (s *Store) CopyUp(ctx context.Context, v *state.Volume, rootfs, at string) error {
-	data, err := s.Path(ctx, v)
-	if err != nil {
-		return err
-	}
 	src, err := source(rootfs, at)
 	if err != nil || src == "" {
+		return err
+	}
+	data, err := s.Path(ctx, v)
+	if err != nil {
 		return err
 	}
 	if empty, err := Empty(data); err != nil || !empty {
 		return err
 	}
-	if err := s.copyInto(ctx, v, data, src); err != nil {
+	o, err := ParseOptions(v.Options)
+	if err != nil {
+		return err
+	}
+	if err := copyPlaceOf(filepath.Dir(data), o).copy(ctx, src); err != nil {
 		return fmt.Errorf("failed to populate volume %q: %w", v.Name, err)
 	}
 	return nil
@@ -55,74 +60,102 @@ func source(rootfs, at string) (string, error) {
 	return src, nil
 }
 
-func (s *Store) copyInto(ctx context.Context, v *state.Volume, data, src string) (retErr error) {
-	dir, err := s.dir(v)
-	if err != nil {
+// copyPlace is where a copy of image content is made before it is moved into a volume's data.
+type copyPlace struct {
+	stage string // not whole yet
+	ready string // whole, on its way into the data
+	data  string
+}
+
+// The names of a copy's two states within the data itself: where another file system, or another quota, begins there.
+const (
+	innerStage = ".nereid-copying"
+	innerReady = ".nereid-copied"
+)
+
+func copyPlaceOf(dir string, o Options) copyPlace {
+	data := filepath.Join(dir, dataName)
+	if o.Mounted() || o.Size > 0 {
+		return copyPlace{filepath.Join(data, innerStage), filepath.Join(data, innerReady), data}
+	}
+	return copyPlace{filepath.Join(dir, "_copying"), filepath.Join(dir, "_copied"), data}
+}
+
+func (p copyPlace) copy(ctx context.Context, src string) (retErr error) {
+	if err := os.RemoveAll(p.stage); err != nil {
 		return err
 	}
-	if data != filepath.Join(dir, dataName) {
-		return copyTree(ctx, data, src) // a device of the user's: nothing of ours lies beside it
-	}
-	stage := filepath.Join(dir, stageName)
-	if err := os.Mkdir(stage, 0o700); err != nil {
+	if err := os.Mkdir(p.stage, 0o700); err != nil {
 		return err
 	}
 	defer func() {
 		if retErr != nil {
-			os.RemoveAll(stage)
+			os.RemoveAll(p.stage)
 		}
 	}()
-	if err := copyTree(ctx, stage, src); err != nil {
+	if err := copyTree(ctx, p.stage, src); err != nil {
 		return err
 	}
-	if err := os.Rename(stage, filepath.Join(dir, readyName)); err != nil {
+	if err := os.Rename(p.stage, p.ready); err != nil {
 		return err
 	}
-	return finishCopy(dir)
+	return p.finish()
 }
 
-// finishCopy removes a copy that was never whole and moves a whole one into the data, entry by entry: the data
-// directory itself may be mounted in a container and must stay the same one. What a container has made there
-// meanwhile wins.
-func finishCopy(dir string) error {
-	if err := os.RemoveAll(filepath.Join(dir, stageName)); err != nil {
-		return err
+// inside tells whether the copy is made within the data.
+func (p copyPlace) inside() bool { return filepath.Dir(p.ready) == p.data }
+
+// finish removes a copy that was never whole and moves a whole one into the data, entry by entry: the data directory
+// itself may be mounted in a container and must stay the same one. What a container has made there meanwhile wins. On a
+// file system that hosts share, a copy that is not whole may be another's under way, and is left to the next copy.
+func (p copyPlace) finish() error {
+	if !p.inside() {
+		if err := os.RemoveAll(p.stage); err != nil {
+			return err
+		}
 	}
-	ready, data := filepath.Join(dir, readyName), filepath.Join(dir, dataName)
-	entries, err := os.ReadDir(ready)
+	entries, err := os.ReadDir(p.ready)
 	if err != nil {
 		return ignoreAbsent(err)
 	}
-	info, err := os.Stat(ready)
+	info, err := os.Stat(p.ready)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(ready, e.Name()), unix.AT_FDCWD, filepath.Join(data, e.Name()), unix.RENAME_NOREPLACE)
+		err := unix.Renameat2(unix.AT_FDCWD, filepath.Join(p.ready, e.Name()), unix.AT_FDCWD, filepath.Join(p.data, e.Name()), unix.RENAME_NOREPLACE)
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("rename %s: %w", e.Name(), err)
 		}
 	}
 	// Moving the entries changed ready's times; they go to data with the rest.
-	if err := os.Chtimes(ready, info.ModTime(), info.ModTime()); err != nil {
+	if err := os.Chtimes(p.ready, info.ModTime(), info.ModTime()); err != nil {
 		return err
 	}
-	if err := copyAttributes(data, ready); err != nil {
+	if err := copyAttributes(p.data, p.ready); err != nil {
 		return err
 	}
-	return os.RemoveAll(ready)
+	return p.removeReady(info.ModTime())
 }
 
-// Empty tells whether a directory holds nothing.
+// removeReady ends a copy. When it lay within the data, its removal touched the data's times.
+func (p copyPlace) removeReady(modified time.Time) error {
+	if err := os.RemoveAll(p.ready); err != nil || !p.inside() {
+		return err
+	}
+	return os.Chtimes(p.data, modified, modified)
+}
+
+// Empty tells whether a directory holds nothing, a copy that was never whole left aside.
 func Empty(dir string) (bool, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return false, err
 	}
 	defer d.Close()
-	_, err = d.Readdirnames(1)
-	if errors.Is(err, io.EOF) {
-		return true, nil
+	names, err := d.Readdirnames(2)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
 	}
-	return false, err
+	return len(names) == 0 || len(names) == 1 && names[0] == innerStage, nil
 }

@@ -167,35 +167,3 @@ func TestMergeTmpfs(t *testing.T) {
 	assert.Error(t, err, `invalid tmpfs option "color"`)
 	assert.ErrorType(t, err, errdefs.IsInvalidArgument)
 }
-
-func TestParseOptions(t *testing.T) {
-	tests := []struct {
-		name string
-		opts map[string]string
-		want volume.Device
-		err  string
-	}{
-		{name: "none"},
-		{name: "bind", opts: map[string]string{"type": "none", "o": "bind", "device": "/d"}, want: volume.Device{Source: "/d"}},
-		{name: "bind read-only", opts: map[string]string{"type": "none", "o": "rbind,ro", "device": "/d"}, want: volume.Device{Source: "/d", ReadOnly: true}},
-		{name: "nfs", opts: map[string]string{"type": "nfs", "o": "addr=1.2.3.4", "device": ":/x"}, err: "volume option o=addr=1.2.3.4 is not supported, only bind, rbind, ro and rw are"},
-		{name: "tmpfs", opts: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "rw"}, err: "volume option type=tmpfs is not supported, only type=none with o=bind is"},
-		{name: "size", opts: map[string]string{"size": "1g"}, err: "quota size requested but no quota support"},
-		{name: "unknown", opts: map[string]string{"color": "blue"}, err: `invalid option: "color"`},
-		{name: "device alone", opts: map[string]string{"device": "/d"}, err: `missing required option: "type"`},
-		{name: "o alone", opts: map[string]string{"o": "bind"}, err: `missing required option: "device"`},
-		{name: "relative device", opts: map[string]string{"type": "none", "o": "bind", "device": "d"}, err: "volume option device=d: must be an absolute path"},
-	}
-	for _, tc := range tests {
-		t.Run(tc.name, func(t *testing.T) {
-			got, err := volume.ParseOptions(tc.opts)
-			if tc.err != "" {
-				assert.Error(t, err, tc.err)
-				assert.ErrorType(t, err, errdefs.IsInvalidArgument)
-				return
-			}
-			assert.NilError(t, err)
-			assert.Equal(t, got, tc.want)
-		})
-	}
-}

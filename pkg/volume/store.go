@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,10 +19,8 @@ import (
 
 // The parts of a volume's directory.
 const (
-	dataName  = "_data"    // what containers see
-	birthName = "created"  // when the volume was made that the data belongs to
-	stageName = "_copying" // a copy of image content that is not whole yet
-	readyName = "_copied"  // a whole copy on its way into the data
+	dataName  = "_data"   // what containers see
+	birthName = "created" // when the volume was made that the data belongs to
 )
 
 // trashName starts the names of directories whose volumes are gone, below the store's root.
@@ -30,7 +29,8 @@ const trashName = ".gone-"
 // Store keeps the data of this host's volumes below one directory. Calls on different volumes may run at once; those
 // on one volume are ordered by the caller.
 type Store struct {
-	root string
+	root     string
+	underWay sync.Map // places where the kernel is about to mount something
 }
 
 // NewStore makes a Store for the data root of the daemon. It touches nothing.
@@ -45,13 +45,38 @@ func Mountpoint(dataRoot string, a nereid.Account, name string) string {
 	return filepath.Join(root(dataRoot), string(a), name, dataName)
 }
 
-// Path makes the volume's directory when it is not there and returns what to mount: the directory, or the device of a
-// volume made with options type=none and o=bind. Data left by an earlier volume of the same name is set aside first.
+// Check tells whether this host can give a volume these options. Errors are errdefs.ErrInvalidArgument in Docker's words.
+func (s *Store) Check(opts map[string]string) error {
+	o, err := ParseOptions(opts)
+	if err != nil {
+		return err
+	}
+	if o.Size > 0 && !quotas(s.nearest()) {
+		return invalid(quotaUnsupported)
+	}
+	return nil
+}
+
+// nearest is the root, or what there is of the way to it.
+func (s *Store) nearest() string {
+	for dir := s.root; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			return dir
+		}
+	}
+}
+
+// Path makes the volume ready for use and returns its directory: made when it is not there, with the device of its
+// options mounted and its size bounded. Data left by an earlier volume of the same name is set aside first.
 func (s *Store) Path(ctx context.Context, v *state.Volume) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
 	dir, err := s.dir(v)
+	if err != nil {
+		return "", err
+	}
+	o, err := ParseOptions(v.Options)
 	if err != nil {
 		return "", err
 	}
@@ -61,18 +86,27 @@ func (s *Store) Path(ctx context.Context, v *state.Volume) (string, error) {
 	if err := s.make(dir, v); err != nil {
 		return "", fmt.Errorf("error while creating volume root path '%s': %w", dir, err)
 	}
-	if err := finishCopy(dir); err != nil {
+	data := filepath.Join(dir, dataName)
+	if err := s.outfit(ctx, data, o); err != nil {
+		return "", fmt.Errorf("error while mounting volume '%s': %w", data, err)
+	}
+	if err := copyPlaceOf(dir, o).finish(); err != nil {
 		return "", fmt.Errorf("error while finishing the copy into volume %q: %w", v.Name, err)
 	}
-	data := filepath.Join(dir, dataName)
-	dev, err := ParseOptions(v.Options)
-	if err != nil || dev.Source == "" {
-		return data, err
+	return data, nil
+}
+
+// outfit gives a volume's directory what its options ask for.
+func (s *Store) outfit(ctx context.Context, data string, o Options) error {
+	if o.Mounted() {
+		if err := s.mount(ctx, data, o); err != nil {
+			return err
+		}
 	}
-	if _, err := os.Stat(dev.Source); err != nil {
-		return "", fmt.Errorf("error while mounting volume '%s': failed to mount local volume: mount %s:%s: %w", v.Name, dev.Source, data, errors.Unwrap(err))
+	if o.Size > 0 {
+		return setQuota(data, o.Size)
 	}
-	return dev.Source, nil
+	return nil
 }
 
 // make creates what is missing of a volume's directory; the birth mark comes before the data, so that data without
@@ -120,8 +154,12 @@ func (s *Store) setAsideStale(dir string, v *state.Volume) error {
 	return err
 }
 
-// setAside renames a volume's directory so that nothing finds it any more, and returns where it is.
+// setAside renames a volume's directory so that nothing finds it any more, and returns where it is. What is mounted
+// there is not ours to delete and comes off first.
 func (s *Store) setAside(dir string) (string, error) {
+	if err := unmount(filepath.Join(dir, dataName)); err != nil {
+		return "", err
+	}
 	trash, err := os.MkdirTemp(s.root, trashName)
 	if err != nil {
 		return "", err
@@ -139,6 +177,11 @@ func (s *Store) Delete(ctx context.Context, v *state.Volume) error {
 	if _, err := os.Lstat(dir); err != nil {
 		return ignoreAbsent(err)
 	}
+	if _, ok := v.Options["size"]; ok {
+		if err := dropQuota(filepath.Join(dir, dataName)); err != nil {
+			return fmt.Errorf("error removing volume path '%s': %w", dir, err)
+		}
+	}
 	trash, err := s.setAside(dir)
 	if err != nil {
 		return fmt.Errorf("error removing volume path '%s': %w", dir, err)
@@ -146,7 +189,7 @@ func (s *Store) Delete(ctx context.Context, v *state.Volume) error {
 	return os.RemoveAll(trash)
 }
 
-// Sweep removes what deletions that did not end left behind. It is meant for the daemon's start.
+// Sweep removes what deletions and starts of containers that did not end left behind. It is meant for the daemon's start.
 func (s *Store) Sweep(ctx context.Context) error {
 	entries, err := os.ReadDir(s.root)
 	if err != nil {
@@ -157,8 +200,11 @@ func (s *Store) Sweep(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if strings.HasPrefix(e.Name(), trashName) {
-			errs = append(errs, os.RemoveAll(filepath.Join(s.root, e.Name())))
+		switch path := filepath.Join(s.root, e.Name()); {
+		case strings.HasPrefix(e.Name(), trashName):
+			errs = append(errs, os.RemoveAll(path))
+		case strings.HasPrefix(e.Name(), partName):
+			errs = append(errs, removePart(path))
 		}
 	}
 	return errors.Join(errs...)
@@ -166,13 +212,13 @@ func (s *Store) Sweep(ctx context.Context) error {
 
 // Usage sums the sizes of the volume's files in bytes, each once however many links it has.
 func (s *Store) Usage(ctx context.Context, v *state.Volume) (int64, error) {
-	dir, err := s.dir(v)
+	data, err := s.data(v)
 	if err != nil {
 		return 0, err
 	}
 	var sum int64
 	seen := map[inode]bool{}
-	err = filepath.WalkDir(filepath.Join(dir, dataName), func(_ string, e fs.DirEntry, err error) error {
+	err = filepath.WalkDir(data, func(_ string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -191,6 +237,12 @@ func (s *Store) Usage(ctx context.Context, v *state.Volume) (int64, error) {
 		return nil
 	})
 	return sum, err
+}
+
+// data is the directory that containers see of a volume.
+func (s *Store) data(v *state.Volume) (string, error) {
+	dir, err := s.dir(v)
+	return filepath.Join(dir, dataName), err
 }
 
 // dir is the volume's directory. Names come validated; one that would lead elsewhere is refused all the same.

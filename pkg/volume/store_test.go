@@ -303,37 +303,44 @@ func TestCopyThatWasCutOffIsFinishedOrForgotten(t *testing.T) {
 	assert.Equal(t, len(beside), 2)
 }
 
-func TestVolumeWithDevice(t *testing.T) {
-	s, _ := newStore(t)
-	dev := t.TempDir()
-	v := data()
-	v.Options = map[string]string{"type": "none", "o": "bind", "device": dev}
-	assert.Equal(t, path(t, s, v), dev)
-	assert.NilError(t, s.CopyUp(t.Context(), v, image(t), "/srv"))
-	assert.Equal(t, read(t, filepath.Join(dev, "plain")), "content")
-	assert.NilError(t, s.Delete(t.Context(), v))
-	assert.Equal(t, read(t, filepath.Join(dev, "plain")), "content", "a device is not ours to delete")
-
-	v.Options["device"] = filepath.Join(dev, "absent")
-	_, err := s.Path(t.Context(), v)
-	assert.ErrorContains(t, err, "failed to mount local volume: mount "+v.Options["device"])
-	assert.ErrorContains(t, err, "no such file or directory")
-}
-
-func TestOpenBeneath(t *testing.T) {
-	dir := t.TempDir()
+func TestPart(t *testing.T) {
+	s, root := newStore(t)
+	dir := path(t, s, data())
 	write(t, filepath.Join(dir, "a", "f"), "inside")
 	assert.NilError(t, os.Symlink("a", filepath.Join(dir, "in")))
 	assert.NilError(t, os.Symlink("/etc", filepath.Join(dir, "out")))
-	f, err := volume.OpenBeneath(dir, "in")
-	assert.NilError(t, err)
-	defer f.Close()
-	assert.Equal(t, read(t, fmt.Sprintf("/proc/self/fd/%d/f", f.Fd())), "inside")
-
-	_, err = volume.OpenBeneath(dir, "out")
+	for sub, file := range map[string]string{"in": "f", "a": "f", "a/f": "", ".": "a/f"} {
+		part, release, err := s.Part(dir, sub)
+		assert.NilError(t, err, sub)
+		assert.Equal(t, read(t, filepath.Join(part, file)), "inside", sub)
+		release()
+	}
+	_, _, err := s.Part(dir, "out")
 	assert.ErrorType(t, err, errdefs.IsInvalidArgument)
-	_, err = volume.OpenBeneath(dir, "a/../..")
+	_, _, err = s.Part(dir, "a/../..")
 	assert.ErrorType(t, err, errdefs.IsInvalidArgument)
-	_, err = volume.OpenBeneath(dir, "absent")
+	_, _, err = s.Part(dir, "absent")
 	assert.ErrorType(t, err, errdefs.IsNotFound)
+	assert.DeepEqual(t, parts(t, root), []string(nil))
+}
+
+func parts(t *testing.T, root string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(root, "volumes", ".part-*"))
+	assert.NilError(t, err)
+	return found
+}
+
+// TestPartOfAKilledDaemonIsSwept: it ended while it made a container.
+func TestPartOfAKilledDaemonIsSwept(t *testing.T) {
+	s, root := newStore(t)
+	dir := path(t, s, data())
+	write(t, filepath.Join(dir, "a", "f"), "inside")
+	_, _, err := s.Part(dir, "a")
+	assert.NilError(t, err)
+
+	assert.NilError(t, volume.NewStore(root).Sweep(t.Context()))
+
+	assert.DeepEqual(t, parts(t, root), []string(nil))
+	assert.Equal(t, read(t, filepath.Join(dir, "a", "f")), "inside")
 }
