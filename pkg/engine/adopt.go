@@ -143,6 +143,7 @@ func (c *Containers) adoptRunning(ctx context.Context, r *state.Container, task 
 	if err != nil {
 		c.logger(keyOf(r)).Error("running container not recorded", zap.Error(err))
 	}
+	c.resumeHealth(keyOf(r))
 }
 
 // lostExitCode is what Docker gives a container whose end nobody saw.
@@ -272,14 +273,20 @@ func (c *Containers) restoreNetworks(ctx context.Context, tasks map[runtime.Key]
 // loadExecs takes up the execs of containers that run as they did. Of those that end while nobody looks the runtime
 // tells later.
 func (c *Containers) loadExecs(tasks map[runtime.Key]runtime.Task, records map[runtime.Key]*state.Container) {
+	var probes []execRecord
 	err := c.execs.load(func(e execRecord) bool {
 		r := records[e.key()]
 		s := tasks[e.key()].Status
+		if e.Probe {
+			probes = append(probes, e)
+			return false
+		}
 		return r != nil && r.Starts == e.Run && (s == runtime.StatusRunning || s == runtime.StatusPaused)
 	})
 	if err != nil {
 		c.Log.Error("execs not known", zap.Error(err))
 	}
+	c.later.after(0, func(ctx context.Context) { c.endLostProbes(ctx, probes) })
 	c.later.after(lostExecAfter, c.endLostExecs)
 }
 
@@ -289,7 +296,7 @@ const lostExecAfter = 10 * time.Second
 
 func (c *Containers) endLostExecs(ctx context.Context) {
 	for _, e := range c.execs.snapshot() {
-		if e.Running && (e.Pid == 0 || !c.alive(e.Pid)) {
+		if e.Running && !e.Probe && (e.Pid == 0 || !c.alive(e.Pid)) {
 			c.execEnded(ctx, runtime.Exit{Key: e.key(), ExecID: e.ID, Code: lostExitCode, At: time.Now().UTC()})
 		}
 	}

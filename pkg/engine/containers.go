@@ -30,6 +30,7 @@ type Containers struct {
 	live    liveTable
 	execs   execTable
 	later   alarms
+	health  healthWatches
 	pruning atomic.Bool
 	// adopted is closed by Adopt: until then nothing that the runtime reports is acted upon.
 	adopted chan struct{}
@@ -45,6 +46,7 @@ func NewContainers(d Deps, n *Networks, v *Volumes, i *Images) *Containers {
 		features: sync.OnceValue(func() *sysinfo.SysInfo { return sysinfo.New() }),
 		alive:    processExists,
 		execs:    execTable{dir: execDir(d.ExecRoot)},
+		health:   newHealthWatches(),
 		adopted:  make(chan struct{}), down: make(chan struct{}),
 	}
 }

@@ -95,9 +95,6 @@ func (c *Containers) draft(ctx context.Context, host nereid.Host, req *backend.C
 	if err != nil {
 		return nil, warnings, err
 	}
-	if hasHealthcheck(cfg) {
-		warnings = append(warnings, healthWarning)
-	}
 	if err := setLogDriver(hc); err != nil {
 		return nil, warnings, err
 	}
@@ -196,13 +193,6 @@ func setHostname(r *state.Container) error {
 	}
 	return nil
 }
-
-func hasHealthcheck(cfg *container.Config) bool {
-	h := cfg.Healthcheck
-	return h != nil && len(h.Test) > 0 && h.Test[0] != "NONE"
-}
-
-const healthWarning = "Health checks are not run yet: the container's health is not known."
 
 // create brings a draft into being: its directory and root file system on the host, then one transaction, then the
 // content of its volumes. Nobody else can touch the container before that is done.

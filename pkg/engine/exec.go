@@ -245,12 +245,15 @@ func processExists(pid int) bool {
 
 // execEnded takes note of an exec'd process's end.
 func (c *Containers) execEnded(ctx context.Context, end runtime.Exit) {
-	_, err := c.execs.change(end.ExecID, func(e *execRecord) error {
+	e, err := c.execs.change(end.ExecID, func(e *execRecord) error {
 		e.Running, e.ExitCode, e.EndedAt = false, &end.Code, end.At
 		return nil
 	})
 	if err != nil {
 		c.logger(end.Key).Debug("end of an exec that is not known", zap.String("exec", string(end.ExecID)))
+	}
+	if e.Probe {
+		return // told with its result
 	}
 	r, ok := c.State.View().Container(end.Account, end.ID)
 	if !ok {

@@ -26,6 +26,7 @@ type execRecord struct {
 	Container nereid.ContainerID
 	Run       int // the container's count of starts: an exec belongs to one run
 	Options   container.ExecOptions
+	Probe     bool // of a health check
 	Running   bool
 	Pid       int
 	ExitCode  *int
@@ -120,13 +121,13 @@ func (t *execTable) ended(id nereid.ExecID) <-chan struct{} {
 	return gone
 }
 
-// running lists the execs of a container that have not ended, as inspect shows them.
+// running lists the user's execs of a container that have not ended, as inspect shows them.
 func (t *execTable) running(key runtime.Key) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var ids []string
 	for id, e := range t.all {
-		if e.key() == key && e.ExitCode == nil {
+		if e.key() == key && e.ExitCode == nil && !e.Probe {
 			ids = append(ids, string(id))
 		}
 	}

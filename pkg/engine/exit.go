@@ -119,6 +119,7 @@ func (c *Containers) recordEnd(ctx context.Context, r *state.Container, e runtim
 	if err != nil {
 		return nil, err
 	}
+	c.health.replace(e.Key, nil)
 	l.stopping, l.lost = false, false
 	l.backoff = v.Backoff
 	return r, nil
@@ -191,7 +192,7 @@ func (c *Containers) exited(e runtime.Exit, v verdict, stopped, remove bool) edi
 		ran := e.At.Sub(r.State.StartedAt)
 		r.State = state.RunState{
 			Status: state.StatusExited, ExitCode: e.Code, OOMKilled: r.State.OOMKilled || e.OOMKilled,
-			StartedAt: r.State.StartedAt, FinishedAt: e.At.UTC(),
+			StartedAt: r.State.StartedAt, FinishedAt: e.At.UTC(), Health: stoppedHealth(c.health.of(r)),
 		}
 		r.Exits++
 		switch {

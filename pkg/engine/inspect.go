@@ -18,6 +18,10 @@ func (c *Containers) Inspect(ctx context.Context, ref string, size bool) (*conta
 	if err != nil {
 		return nil, nil, err
 	}
+	if h := c.health.of(r); h != r.State.Health {
+		r = r.Clone()
+		r.State.Health = h
+	}
 	resp := inspectResponse(r, c.networks.Settings(r))
 	c.addHostSide(r, resp)
 	if size {

@@ -29,7 +29,9 @@ func (c *Containers) Pause(ctx context.Context, ref string) error {
 		if err := c.Runtime.Pause(ctx, keyOf(r)); err != nil {
 			return errInternal("cannot pause container %s: %s", r.ID, err)
 		}
-		return c.become(ctx, r, state.StatusPaused, events.ActionPause)
+		err := c.become(ctx, r, state.StatusPaused, events.ActionPause)
+		c.health.replace(keyOf(r), nil)
+		return err
 	})
 }
 
@@ -48,13 +50,18 @@ func (c *Containers) Unpause(ctx context.Context, ref string) error {
 		if err := c.Runtime.Resume(ctx, keyOf(r)); err != nil {
 			return errInternal("Cannot unpause container %s: %s", r.ID, err)
 		}
-		return c.become(ctx, r, state.StatusRunning, events.ActionUnPause)
+		err := c.become(ctx, r, state.StatusRunning, events.ActionUnPause)
+		c.watchHealth(keyOf(r))
+		return err
 	})
 }
 
-// become sets a container's status and tells of it.
+// become sets a container's status and tells of it. Paused containers are not probed.
 func (c *Containers) become(ctx context.Context, r *state.Container, status string, action events.Action) error {
 	_, err := c.transit(ctx, keyOf(r), func(r *state.Container) ([]state.Op, error) {
+		if status == state.StatusPaused {
+			r.State.Health = stoppedHealth(c.health.of(r))
+		}
 		r.State.Status = status
 		return []state.Op{tell(r, action)}, nil
 	})

@@ -76,6 +76,7 @@ func (c *Containers) start(ctx context.Context, r *state.Container, kind startKi
 	if _, err := c.transit(ctx, keyOf(r), c.running(pid, startedAt, kind)); err != nil {
 		return c.abandon(ctx, r, err)
 	}
+	c.watchHealth(keyOf(r))
 	return nil
 }
 
@@ -83,7 +84,9 @@ func (c *Containers) start(ctx context.Context, r *state.Container, kind startKi
 func (c *Containers) running(pid int, at time.Time, kind startKind) edit {
 	return func(r *state.Container) ([]state.Op, error) {
 		finished := r.State.FinishedAt
-		r.State = state.RunState{Status: state.StatusRunning, Pid: pid, StartedAt: at, FinishedAt: finished}
+		r.State = state.RunState{
+			Status: state.StatusRunning, Pid: pid, StartedAt: at, FinishedAt: finished, Health: startedHealth(r),
+		}
 		r.Starts++
 		if kind.byUser {
 			r.RestartCount = 0

@@ -33,7 +33,9 @@ type world struct {
 	volumes map[string]bool
 	mounted map[string]bool // volumes whose devices are mounted
 	pid     int
-	log     map[runtime.Key][]string
+	// run, when set, says what an exec'd process writes and how it ends: negative, only when it is killed.
+	run func(p runtime.Process) (out string, code int)
+	log map[runtime.Key][]string
 }
 
 type fakeTask struct {
@@ -248,8 +250,15 @@ func (d *daemon) Exec(_ context.Context, key runtime.Key, p runtime.Process, s *
 	drained := make(chan error, 1)
 	d.w.mu.Lock()
 	defer d.w.mu.Unlock()
+	out := fmt.Sprint(p.Args)
+	if d.w.run != nil {
+		var code int
+		if out, code = d.w.run(p); code >= 0 {
+			go d.handler.Exited(context.Background(), runtime.Exit{Key: key, ExecID: p.ExecID, Code: code, At: time.Now()})
+		}
+	}
 	if s.Stdout != nil {
-		fmt.Fprintf(s.Stdout, "%v", p.Args)
+		fmt.Fprint(s.Stdout, out)
 	}
 	drained <- nil
 	close(drained)
@@ -260,8 +269,11 @@ func (d *daemon) ExecResize(context.Context, runtime.Key, nereid.ExecID, uint32,
 	return d.do("ExecResize", func() error { return nil })
 }
 
-func (d *daemon) ExecKill(context.Context, runtime.Key, nereid.ExecID, int) error {
-	return d.do("ExecKill", func() error { return nil })
+func (d *daemon) ExecKill(_ context.Context, key runtime.Key, id nereid.ExecID, signal int) error {
+	return d.do("ExecKill", func() error {
+		go d.handler.Exited(context.Background(), runtime.Exit{Key: key, ExecID: id, Code: 128 + signal, At: time.Now()})
+		return nil
+	})
 }
 
 func (d *daemon) Attach(ctx context.Context, key runtime.Key, s runtime.Streams, ready func()) error {
