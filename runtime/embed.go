@@ -32,6 +32,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
+	"golang.org/x/sys/unix"
 
 	// The parts of containerd that run in this process; each registers itself.
 	_ "github.com/containerd/containerd/v2/core/runtime/v2"
@@ -122,6 +123,10 @@ func bootEmbedded(ctx context.Context, root, state string, tasks []Key) (_ *embe
 	}
 	if err := mount.SetTempMountLocation(filepath.Join(root, "tmpmounts")); err != nil {
 		return nil, err
+	}
+	// What a daemon that died was unpacking or comparing is still mounted. A mount that cannot be removed hurts nobody.
+	if _, err := mount.CleanupTempMounts(unix.MNT_DETACH); err != nil {
+		return nil, fmt.Errorf("clean up temporary mounts: %w", err)
 	}
 	timeout.Set("io.containerd.timeout.shim.load", shimTimeout)
 	timeout.Set("io.containerd.timeout.shim.cleanup", shimTimeout)
