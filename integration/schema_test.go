@@ -25,7 +25,6 @@ func refused() map[string]string {
 		"POST /build":         "there is no builder yet",
 		"POST /session":       "there is no builder yet",
 		"PUT /volumes/{name}": "for cluster volumes, which only a swarm has",
-		"POST /commit":        "containers cannot be committed yet",
 	}
 	for kind, ops := range map[string][]string{
 		"an engine that is in no swarm": {
@@ -380,6 +379,9 @@ func askFiles(a *asker) {
 	a.ask(400, "PUT /containers/none/archive?path=/", file)
 	a.ask(200, "GET /containers/created/export")
 	a.ask(404, "GET /containers/nosuch/export")
+	a.ask(201, "POST /commit"+query("container", "created", "comment", "why", "changes", "ENV A=1"))
+	a.ask(400, "POST /commit"+query("container", "created", "changes", "FROM x"))
+	a.ask(404, "POST /commit"+query("container", "nosuch"))
 }
 
 func askImages(a *asker) {
@@ -540,7 +542,7 @@ func askRefusals(a *asker) {
 		switch {
 		case strings.Contains(line, "/plugins/x"), line == "DELETE /networks/x":
 			status = http.StatusNotFound
-		case strings.Contains(line, "/plugins/"), strings.Contains(line, "/build"), strings.Contains(line, "/session"), strings.Contains(line, "/networks/x/"), line == "POST /networks/create", line == "POST /commit", line == "POST /swarm/init", line == "POST /swarm/join":
+		case strings.Contains(line, "/plugins/"), strings.Contains(line, "/build"), strings.Contains(line, "/session"), strings.Contains(line, "/networks/x/"), line == "POST /networks/create", line == "POST /swarm/init", line == "POST /swarm/join":
 			status = http.StatusNotImplemented
 		}
 		a.put(status, question{line: line, body: object{}})

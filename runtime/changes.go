@@ -68,6 +68,9 @@ var places = map[string]bool{
 	"/dev": true, "/proc": true, "/sys": true, "/etc/hostname": true, "/etc/hosts": true, "/etc/resolv.conf": true,
 }
 
+// IsPlace tells whether a path is one of those: what is added there is no change of the container's.
+func IsPlace(path string) bool { return places[path] }
+
 // withoutPlaces are the changes that somebody made, rather than runc for what it mounts.
 func withoutPlaces(all []container.FilesystemChange) []container.FilesystemChange {
 	inEtc := false

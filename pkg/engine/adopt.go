@@ -33,6 +33,7 @@ import (
 //	any             stopped   exit, before or after it was recorded   recorded once, then as after any exit
 //	any             dying     exit, while its task was deleted        left to the runtime, which tells the exit again
 //	running, paused running   nothing failed                          kept; paused or not as the task is
+//	running, paused paused    commit                                  unpaused, when the commit's mark is there
 //	running, paused none      the host went down, the shim died       recorded as ended with 255
 //	running, paused created   damage                                  task deleted; recorded as ended with 255
 //	restarting      none      the daemon ended in the back-off        its restart scheduled
@@ -117,7 +118,7 @@ func (c *Containers) adopt(ctx context.Context, r *state.Container, task runtime
 			c.ended(ctx, *task.Exit)
 		}
 	case runtime.StatusRunning, runtime.StatusPaused:
-		c.adoptRunning(ctx, r, task)
+		c.adoptRunning(ctx, r, c.thawAdopted(ctx, r, task))
 	default:
 		c.adoptEnded(ctx, r, task)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nereid-paas/nereid/pkg/image"
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/runtime"
 )
 
 // CommitImage is what a container is to be made an image of.
@@ -20,10 +21,14 @@ type CommitImage struct {
 	Author    string
 	Comment   string
 	Tag       reference.NamedTagged // nil: none
+	// Still is asked when the files have been read, before the image is entered; an error ends the commit.
+	Still func() error
+	// Tell makes the container's event, which is emitted with the image's.
+	Tell func(nereid.ImageID) *state.Event
 }
 
 // CommitContainer enters an image of what a container changed over its own. The container's use case pauses and
-// mounts it, and tells of the commit.
+// mounts it.
 func (i *Images) CommitContainer(ctx context.Context, c CommitImage) (nereid.ImageID, error) {
 	a := c.Container.Account
 	held, err := i.store.Commit(ctx, a, image.CommitOptions{
@@ -34,11 +39,15 @@ func (i *Images) CommitContainer(ctx context.Context, c CommitImage) (nereid.Ima
 		ContainerID:     c.Container.ID,
 		Author:          c.Author,
 		Comment:         c.Comment,
+		Omit:            runtime.IsPlace,
 	})
 	if err != nil {
 		return "", err
 	}
 	defer held.Release()
+	if err := c.Still(); err != nil {
+		return "", err
+	}
 	e := entry{account: a, held: held, parent: c.Container.ImageID, comment: c.Comment}
 	if c.Tag != nil {
 		e.tags, e.tagged = []reference.NamedTagged{c.Tag}, true
@@ -48,7 +57,7 @@ func (i *Images) CommitContainer(ctx context.Context, c CommitImage) (nereid.Ima
 		if c.Tag != nil {
 			list = append(list, imageEvent(a, i.Host, string(img.ID), reference.FamiliarString(c.Tag), events.ActionTag, i.labels(img)))
 		}
-		return list
+		return append(list, c.Tell(img.ID))
 	}
 	img, _, err := i.record(ctx, e)
 	if err != nil {

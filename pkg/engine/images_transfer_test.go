@@ -146,11 +146,19 @@ func TestCommitContainer(t *testing.T) {
 	named, err := reference.ParseNormalizedNamed("made:1")
 	assert.NilError(t, err)
 	start := r.now()
-	id, err := r.CommitContainer(r.ctx, CommitImage{
+	gone := errdefs.ErrNotFound.WithMessage("gone meanwhile")
+	commit := CommitImage{
 		Container: c, RootFS: dir, Config: &container.Config{Cmd: []string{"g"}}, Comment: "because", Tag: named.(reference.NamedTagged),
-	})
+		Still: func() error { return gone },
+		Tell:  func(nereid.ImageID) *state.Event { return containerEvent(c, events.ActionCommit, nil) },
+	}
+	_, err = r.CommitContainer(r.ctx, commit)
+	assert.ErrorIs(t, err, gone)
+	assert.DeepEqual(t, r.actions(t, start), []string(nil))
+	commit.Still = func() error { return nil }
+	id, err := r.CommitContainer(r.ctx, commit)
 	assert.NilError(t, err)
-	assert.DeepEqual(t, r.actions(t, start), []string{"create", "tag"})
+	assert.DeepEqual(t, r.actions(t, start), []string{"create", "tag", "commit"})
 	img, err := r.Inspect(r.ctx, "made:1", backend.ImageInspectOpts{})
 	assert.NilError(t, err)
 	assert.Equal(t, img.ID, string(id))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/mount"
 	layertar "github.com/containerd/containerd/v2/pkg/archive"
+	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/google/uuid"
@@ -29,6 +31,8 @@ type CommitOptions struct {
 	ContainerConfig *container.Config
 	ContainerID     nereid.ContainerID
 	Author, Comment string
+	// Omit tells what is left out when it was added, nil for nothing.
+	Omit func(path string) bool
 }
 
 // Commit makes an image of what a container changed over its image. The caller keeps and releases it. It is NotFound
@@ -47,7 +51,7 @@ func (s *Store) Commit(ctx context.Context, a nereid.Account, opts CommitOptions
 	if err != nil {
 		return nil, err
 	}
-	d, err := s.diff(h, chainID(cfg.RootFS.DiffIDs), opts.RootFS)
+	d, err := s.diff(h, chainID(cfg.RootFS.DiffIDs), opts)
 	if err != nil {
 		return nil, fmt.Errorf("find the changes of container %q: %w", opts.ContainerID, err)
 	}
@@ -92,8 +96,8 @@ func (c *ImageConfig) extend(opts CommitOptions, diff digest.Digest, version str
 	c.History = append(slices.Clone(c.History), step)
 }
 
-// diff stores what differs between a snapshot and a directory, as a layer.
-func (s *Store) diff(h *hold, lower, upper string) (_ ocispec.Descriptor, retErr error) {
+// diff stores what a container's root file system has over a snapshot, as a layer.
+func (s *Store) diff(h *hold, lower string, opts CommitOptions) (_ ocispec.Descriptor, retErr error) {
 	key := "nereid-diff-" + uuid.NewString()
 	mounts, err := s.snaps().View(h.ctx, key, lower)
 	if err != nil {
@@ -112,7 +116,7 @@ func (s *Store) diff(h *hold, lower, upper string) (_ ocispec.Descriptor, retErr
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			pw.CloseWithError(layertar.WriteDiff(h.ctx, pw, root, upper))
+			pw.CloseWithError(writeChanges(h.ctx, pw, root, opts))
 		}()
 		d, err = s.ingest(h.ctx, pr)
 		pr.CloseWithError(err) // ends the goroutine when ingest ended first
@@ -121,4 +125,18 @@ func (s *Store) diff(h *hold, lower, upper string) (_ ocispec.Descriptor, retErr
 	})
 	d.MediaType = mediaTypeLayer
 	return d, err
+}
+
+func writeChanges(ctx context.Context, w io.Writer, lower string, opts CommitOptions) error {
+	tar := layertar.NewChangeWriter(w, opts.RootFS)
+	err := fs.Changes(ctx, lower, opts.RootFS, func(kind fs.ChangeKind, path string, info os.FileInfo, err error) error {
+		if kind == fs.ChangeKindAdd && opts.Omit != nil && opts.Omit(path) {
+			return err
+		}
+		return tar.HandleChange(kind, path, info, err)
+	})
+	if err != nil {
+		return err
+	}
+	return tar.Close()
 }
