@@ -51,6 +51,9 @@ func (r *Network) Clone() *Network {
 	return &c
 }
 
+// Clone copies the plan.
+func (r *NetworkPlan) Clone() *NetworkPlan { return clonePtr(r) }
+
 // Clone copies a port with its claims.
 func (r *Port) Clone() *Port {
 	c := *r

@@ -88,6 +88,12 @@ func (s *Store) addOp(t *txn, op Op) error {
 		t.guard(op, clientv3.Compare(clientv3.ModRevision(key), "=", int64(op.rec.meta().Rev)))
 		t.write(clientv3.OpDelete(key), change{key: key, kind: op.rec.kind()})
 		return nil
+	case opKeep:
+		t.guard(op, clientv3.Compare(clientv3.ModRevision(key), "=", int64(op.rec.meta().Rev)))
+		return nil
+	case opVacant:
+		t.guardVacant(op)
+		return nil
 	case opCreate:
 		t.guard(op, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
 	case opUpdate:
@@ -131,6 +137,14 @@ func (t *txn) guard(op Op, cond clientv3.Cmp) {
 	t.guarded = append(t.guarded, op)
 }
 
+// guardVacant guards with a range that must be empty.
+func (t *txn) guardVacant(op Op) {
+	prefix := addressesOf(op.rec.(*Network).ID)
+	t.conditions = append(t.conditions, clientv3.Compare(clientv3.CreateRevision(prefix), "=", 0).WithPrefix())
+	t.reads = append(t.reads, clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithLimit(1)))
+	t.guarded = append(t.guarded, op)
+}
+
 // committed brings the transaction into the view and its revision into the caller's records.
 func (s *Store) committed(ctx context.Context, t *txn, resp *clientv3.TxnResponse) (Revision, error) {
 	rev := Revision(resp.Header.Revision)
@@ -147,7 +161,7 @@ func (s *Store) committed(ctx context.Context, t *txn, resp *clientv3.TxnRespons
 		switch {
 		case op.verb == opEmit:
 			op.event.Rev = rev
-		case op.verb != opDelete && op.verb != opRemove:
+		case op.verb.stores():
 			op.rec.meta().Rev = rev
 		}
 	}
@@ -200,7 +214,7 @@ func (s *Store) conflict(ctx context.Context, t *txn, resp *clientv3.TxnResponse
 }
 
 func holds(op Op, rev Revision) bool {
-	if op.verb == opCreate {
+	if op.verb == opCreate || op.verb == opVacant {
 		return rev == 0
 	}
 	return rev == op.rec.meta().Rev

@@ -34,6 +34,7 @@ type indexes struct {
 	names        *table[owned[string], *Name]
 	networks     *table[owned[nereid.NetworkID], *Network]
 	networkNames *table[owned[string], *NetworkName]
+	networkPlan  *table[whole, *NetworkPlan]
 	addresses    *table[addressKey, *Address]
 	ports        *table[portKey, *Port]
 	volumes      *table[owned[string], *Volume]
@@ -71,7 +72,8 @@ func newIndexes() *indexes {
 	x.indexFleet()
 	x.indexersByKind = map[Kind]indexer{
 		KindAccount: x.accounts, KindHost: x.hosts, KindContainer: x.containers, KindName: x.names,
-		KindNetwork: x.networks, KindNetworkName: x.networkNames, KindAddress: x.addresses, KindPort: x.ports,
+		KindNetwork: x.networks, KindNetworkName: x.networkNames, KindNetworkPlan: x.networkPlan,
+		KindAddress: x.addresses, KindPort: x.ports,
 		KindVolume: x.volumes, KindImage: x.images, KindTag: x.tags,
 	}
 	return x
@@ -124,6 +126,7 @@ func (x *indexes) indexNetworks() {
 	x.networkIDs = groupBy(t, byID, account)
 	x.everyNetwork = groupBy(t, newest, func(_ *Network, in func(whole)) { in(whole{}) })
 	x.networkNames = newTable(func(r *NetworkName) owned[string] { return owned[string]{r.Account, r.Name} })
+	x.networkPlan = newTable(func(*NetworkPlan) whole { return whole{} })
 
 	x.addresses = newTable(func(r *Address) addressKey { return addressKey{r.Network, r.Address} })
 	x.addressesIn = groupBy(x.addresses, func(a, b *Address) int { return a.Address.Compare(b.Address) },

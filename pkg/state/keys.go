@@ -27,6 +27,7 @@ const (
 	KindName        Kind = "names"
 	KindNetwork     Kind = "networks"
 	KindNetworkName Kind = "networknames"
+	KindNetworkPlan Kind = "networkplan"
 	KindAddress     Kind = "addresses"
 	KindPort        Kind = "ports"
 	KindVolume      Kind = "volumes"
@@ -46,6 +47,7 @@ func (r *Container) kind() Kind   { return KindContainer }
 func (r *Name) kind() Kind        { return KindName }
 func (r *Network) kind() Kind     { return KindNetwork }
 func (r *NetworkName) kind() Kind { return KindNetworkName }
+func (r *NetworkPlan) kind() Kind { return KindNetworkPlan }
 func (r *Address) kind() Kind     { return KindAddress }
 func (r *Port) kind() Kind        { return KindPort }
 func (r *Volume) kind() Kind      { return KindVolume }
@@ -62,6 +64,7 @@ func (r *Container) key() string {
 func (r *Name) key() string        { return key(KindName, string(r.Account), r.Name) }
 func (r *Network) key() string     { return key(KindNetwork, string(r.Account), string(r.ID)) }
 func (r *NetworkName) key() string { return key(KindNetworkName, string(r.Account), r.Name) }
+func (r *NetworkPlan) key() string { return key(KindNetworkPlan, "fleet") }
 func (r *Port) key() string        { return key(KindPort, r.Proto, strconv.Itoa(int(r.Port))) }
 func (r *Volume) key() string      { return key(KindVolume, string(r.Account), r.Name) }
 func (r *Image) key() string       { return key(KindImage, string(r.Account), string(r.ID)) }
@@ -73,6 +76,9 @@ func (r *Address) key() string {
 	}
 	return key(KindAddress, string(r.Network), r.Address.String())
 }
+
+// addressesOf begins the keys of a network's addresses.
+func addressesOf(id nereid.NetworkID) string { return key(KindAddress, string(id)) + "/" }
 
 // key joins the parts below the kind's prefix. A record that lacks a part of its identity gives the empty key.
 func key(k Kind, parts ...string) string {
@@ -119,6 +125,8 @@ func newRecord(key string) Record {
 		return &Network{}
 	case KindNetworkName:
 		return &NetworkName{}
+	case KindNetworkPlan:
+		return &NetworkPlan{}
 	case KindAddress:
 		return &Address{}
 	case KindPort:

@@ -53,6 +53,19 @@ func (v *View) Networks(a nereid.Account) []*Network { return listOf(v, v.networ
 // AllNetworks of all accounts, newest first.
 func (v *View) AllNetworks() []*Network { return listOf(v, v.everyNetwork, whole{}) }
 
+// NetworkName is the claim of a network's name.
+func (v *View) NetworkName(a nereid.Account, name string) (*NetworkName, bool) {
+	return lookup(v, v.networkNames, owned[string]{a, name})
+}
+
+// NetworkPlan is the fleet's; before the first network it is one not stored yet. What it returns is the caller's.
+func (v *View) NetworkPlan() *NetworkPlan {
+	if p, ok := lookup(v, v.networkPlan, whole{}); ok {
+		return p.Clone()
+	}
+	return &NetworkPlan{}
+}
+
 // Address is the claim of an address, given as text; what is no address is not found.
 func (v *View) Address(n nereid.NetworkID, addr string) (*Address, bool) {
 	ip, err := netip.ParseAddr(addr)

@@ -26,7 +26,12 @@ const (
 	opDelete
 	opRemove
 	opEmit
+	opKeep
+	opVacant
 )
+
+// stores tells whether the record of an op is there after it.
+func (v verb) stores() bool { return v == opCreate || v == opUpdate || v == opPut }
 
 // Create stores a record whose key must be free. A taken key fails the transaction with a Conflict of class
 // errdefs.ErrAlreadyExists.
@@ -45,6 +50,14 @@ func Delete(r Record) Op { return Op{verb: opDelete, rec: r} }
 // Remove deletes a record that must still be at its Rev; otherwise Conflict of class errdefs.ErrAborted. It is for
 // records that others may come to rely on at the same time.
 func Remove(r Record) Op { return Op{verb: opRemove, rec: r} }
+
+// Keep changes nothing: the transaction takes place only if a record is still at its Rev; otherwise Conflict of class
+// errdefs.ErrAborted. It is for records that what is stored relies on.
+func Keep(r Record) Op { return Op{verb: opKeep, rec: r} }
+
+// Vacant changes nothing: the transaction takes place only if no address is claimed on a network; otherwise Conflict of
+// class errdefs.ErrAborted with an Address as what exists.
+func Vacant(n *Network) Op { return Op{verb: opVacant, rec: n} }
 
 // Emit appends an event. Its Rev is the transaction's; several in one transaction keep their order. The store sets
 // Host where it is empty, and Time and TimeNano where they are zero, strictly growing per host.

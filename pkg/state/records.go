@@ -114,6 +114,7 @@ type Endpoint struct {
 	Network    nereid.NetworkID
 	ID         nereid.EndpointID
 	Order      int          // of attachment
+	Interface  string       // its name in the container; set while the container runs
 	Address    netip.Prefix // zero when not running
 	Address6   netip.Prefix
 	Gateway    netip.Addr
@@ -164,13 +165,13 @@ type Name struct {
 	Container nereid.ContainerID
 }
 
-// Network is a network of an account.
+// Network is a network of an account. It never changes once it is stored.
 type Network struct {
 	Meta
 	Account     nereid.Account
 	ID          nereid.NetworkID
 	Name        string
-	Driver      string // bridge, host, null
+	Driver      string // bridge, overlay, macvlan, ipvlan, host, null
 	Created     time.Time
 	Internal    bool
 	Attachable  bool
@@ -183,6 +184,8 @@ type Network struct {
 	Labels      map[string]string
 	VNI         uint32 // unique in the fleet; also names the bridge
 	Predefined  bool
+	ConfigOnly  bool   `json:",omitempty"` // holds settings for other networks; nothing can be attached
+	ConfigFrom  string `json:",omitempty"` // the network that it has its settings from
 }
 
 // Subnet is one address range of a network.
@@ -191,6 +194,9 @@ type Subnet struct {
 	Gateway   netip.Addr
 	Range     netip.Prefix // zero: the whole prefix
 	Auxiliary map[string]netip.Addr
+	// Asked and GatewayAsked tell what the user chose: inspect shows a gateway of ours only beside a subnet of ours.
+	Asked        bool `json:",omitempty"`
+	GatewayAsked bool `json:",omitempty"`
 }
 
 // NetworkName claims a network name in an account.
@@ -199,6 +205,13 @@ type NetworkName struct {
 	Account nereid.Account
 	Name    string
 	Network nereid.NetworkID
+}
+
+// NetworkPlan is one record of the whole fleet that every new network changes by Update: two hosts that choose subnets or
+// VNIs at the same time, neither knowing of the other, cannot both succeed.
+type NetworkPlan struct {
+	Meta
+	Made int // networks ever
 }
 
 // Address claims an address on a network.
