@@ -20,12 +20,12 @@ import (
 // plug is one endpoint's two ends: the link on the host's bridge, and the interface in the container.
 type plug struct {
 	Attachment
-	host    string // name of the link on the host
-	inside  string // name of the interface in the container
-	gateway bool   // has the default route
+	host   string // name of the link on the host
+	inside string // name of the interface in the container
 }
 
-// Attach plugs the container into its networks. An endpoint that is there already is made equal to what is asked.
+// Attach makes the container's links those of the endpoints given: what is missing is plugged in, what is not named is
+// unplugged, and the default routes follow. Endpoints that are there already cost nothing.
 func (f *Fabric) Attach(ctx context.Context, id nereid.ContainerID, to []Attachment) (retErr error) {
 	sb, err := f.sandbox(id)
 	if err != nil {
@@ -33,7 +33,11 @@ func (f *Fabric) Attach(ctx context.Context, id nereid.ContainerID, to []Attachm
 	}
 	defer sb.mu.Unlock()
 	plugs := f.plugs(to)
-	for _, p := range plugs {
+	if err := f.unplugOthers(sb, plugs); err != nil {
+		return fmt.Errorf("detach container %q: %w", id.Short(), err)
+	}
+	fresh := slices.DeleteFunc(slices.Clone(plugs), func(p plug) bool { _, have := sb.links[p.Endpoint.ID]; return have })
+	for _, p := range fresh {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -49,13 +53,27 @@ func (f *Fabric) Attach(ctx context.Context, id nereid.ContainerID, to []Attachm
 			}
 		}()
 	}
-	if err := inNetns(sb.ns, func() error { return setUpInside(plugs) }); err != nil {
+	if err := inNetns(sb.ns, func() error { return setUpInside(fresh, waysOf(plugs)) }); err != nil {
 		return fmt.Errorf("interfaces of container %q: %w", id.Short(), err)
 	}
-	for _, p := range plugs {
+	for _, p := range fresh {
 		sb.links[p.Endpoint.ID] = leaver{link: p.host, network: p.Endpoint.Network, addr: p.Endpoint.Address.Addr()}
 	}
-	f.settle(ctx, plugs)
+	f.settle(ctx, fresh)
+	return nil
+}
+
+// unplugOthers deletes the sandbox's links that are none of the plugs.
+func (f *Fabric) unplugOthers(sb *sandbox, plugs []plug) error {
+	for id, l := range sb.links {
+		if slices.ContainsFunc(plugs, func(p plug) bool { return p.Endpoint.ID == id }) {
+			continue
+		}
+		if err := f.deleteLink(l.link); err != nil {
+			return err
+		}
+		delete(sb.links, id)
+	}
 	return nil
 }
 
@@ -81,31 +99,19 @@ func (f *Fabric) carries(name string) bool {
 	return err != nil || link.Attrs().OperState == netlink.OperUp
 }
 
-// plugs orders the endpoints by attachment, which names their interfaces, and picks who has the default route: the
-// highest gateway priority, then the first network by name, as in Docker; never an internal network.
+// plugs orders the endpoints by attachment. Records of before interfaces had names in them are counted.
 func (f *Fabric) plugs(to []Attachment) []plug {
 	sorted := slices.SortedFunc(slices.Values(to), func(a, b Attachment) int {
 		return cmp.Or(cmp.Compare(a.Endpoint.Order, b.Endpoint.Order), cmp.Compare(a.Endpoint.Network, b.Endpoint.Network))
 	})
 	plugs := make([]plug, len(sorted))
-	way := -1
 	for i, a := range sorted {
-		plugs[i] = plug{Attachment: a, host: f.names.veth(a.Endpoint.ID), inside: fmt.Sprintf("eth%d", i)}
-		if a.Network.Internal || !a.Endpoint.Gateway.IsValid() {
-			continue
+		plugs[i] = plug{Attachment: a, host: f.names.veth(a.Endpoint.ID), inside: a.Endpoint.Interface}
+		if plugs[i].inside == "" {
+			plugs[i].inside = fmt.Sprintf("eth%d", i)
 		}
-		if way < 0 || outranks(a, sorted[way]) {
-			way = i
-		}
-	}
-	if way >= 0 {
-		plugs[way].gateway = true
 	}
 	return plugs
-}
-
-func outranks(a, b Attachment) bool {
-	return cmp.Or(cmp.Compare(b.Endpoint.GwPriority, a.Endpoint.GwPriority), cmp.Compare(a.Network.Name, b.Network.Name)) < 0
 }
 
 // plugIn makes the pair of links with its far end in the sandbox. A pair of this name that leads elsewhere, which
@@ -134,7 +140,7 @@ func (f *Fabric) addVeth(ns *os.File, b *bridge, p plug) error {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = p.host, mtu(p.Network), b.index, net.FlagUp
+	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = p.host, optionsOf(p.Network).MTU, b.index, net.FlagUp
 	veth := &netlink.Veth{
 		LinkAttrs: attrs, PeerName: p.inside, PeerMTU: uint32(attrs.MTU),
 		PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns.Fd())),
@@ -180,7 +186,10 @@ func (f *Fabric) deleteLink(name string) error {
 }
 
 // setUpInside runs in the sandbox: addresses, links up, default routes, over one socket.
-func setUpInside(plugs []plug) error {
+func setUpInside(plugs []plug, w ways) error {
+	if len(plugs) == 0 && w.v4 == nil && w.v6 == nil {
+		return nil
+	}
 	nl, err := openNetlink(unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
@@ -191,7 +200,7 @@ func setUpInside(plugs []plug) error {
 			return fmt.Errorf("%s: %w", p.inside, err)
 		}
 	}
-	return nil
+	return w.set(nl)
 }
 
 func (p plug) setUp(nl *netlink.Handle) error {
@@ -212,10 +221,7 @@ func (p plug) setUp(nl *netlink.Handle) error {
 	if err := nl.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring up: %w", err)
 	}
-	if !p.gateway {
-		return nil
-	}
-	return errors.Join(defaultRoute(nl, link, p.Endpoint.Gateway), defaultRoute(nl, link, p.Endpoint.Gateway6))
+	return nil
 }
 
 // addresses of the interface. Those of IPv6 are not probed for duplicates: the claim made them unique.
@@ -238,19 +244,4 @@ func linkLocal(a netip.Addr) *netlink.Addr {
 		return &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, 16)), Scope: unix.RT_SCOPE_LINK}
 	}
 	return &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, 64)), Flags: unix.IFA_F_NODAD}
-}
-
-func defaultRoute(nl *netlink.Handle, link netlink.Link, gw netip.Addr) error {
-	if !gw.IsValid() {
-		return nil
-	}
-	all := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	if gw.Is4() {
-		all = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
-	err := nl.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(all), Gw: gw.AsSlice()})
-	if err != nil {
-		return fmt.Errorf("default route by %s: %w", gw, err)
-	}
-	return nil
 }

@@ -5,24 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/state"
 )
-
-// optionMTU is Docker's network option for the MTU of its links.
-const optionMTU = "com.docker.network.driver.mtu"
-
-// mtu of a network's links. 1500 is Docker's default too.
-func mtu(n *state.Network) int {
-	if v, err := strconv.Atoi(n.Options[optionMTU]); err == nil && v > 0 {
-		return v
-	}
-	return 1500
-}
 
 // bridge is a network's bridge on this host.
 type bridge struct {
@@ -54,24 +42,33 @@ func (f *Fabric) ensureBridge(n *state.Network) (*bridge, error) {
 
 // makeBridge is idempotent: every step takes what is already there.
 func (f *Fabric) makeBridge(n *state.Network) (*bridge, error) {
-	name := BridgeName(f.cfg.Host, n)
+	name, opts := BridgeName(f.cfg.Host, n), optionsOf(n)
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.TxQLen = name, mtu(n), 1000
+	attrs.Name, attrs.MTU, attrs.TxQLen = name, opts.MTU, 1000
 	if gw := gateway4(n); gw.IsValid() {
 		attrs.HardwareAddr = macOf(gw) // set, so that it stays when ports come and go
 	}
-	if err := f.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
-		return nil, fmt.Errorf("add %q: %w", name, err)
+	addErr := f.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs})
+	if addErr != nil && !errors.Is(addErr, unix.EEXIST) {
+		return nil, fmt.Errorf("add %q: %w", name, addErr)
 	}
 	link, err := f.nl.LinkByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("find %q: %w", name, err)
 	}
+	if link.Type() != "bridge" {
+		return nil, fmt.Errorf("existing interface %s is not a bridge", name)
+	}
+	if addErr == nil {
+		if err := f.nl.LinkSetAlias(link, f.names.alias(n)); err != nil {
+			return nil, fmt.Errorf("mark %q: %w", name, err)
+		}
+	}
 	if err := bridgeSysctls(name, n); err != nil {
 		return nil, err
 	}
 	for _, s := range n.Subnets {
-		if !s.Gateway.IsValid() {
+		if !s.Gateway.IsValid() || opts.noAddress(s.Gateway.Is6()) {
 			continue
 		}
 		addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))}

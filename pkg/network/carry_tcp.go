@@ -59,7 +59,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (h *hold) carryConn(ctx context.Context, client *net.TCPConn) {
 	defer func() { _ = client.Close() }()
 	dialer := net.Dialer{Timeout: dialTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp", h.p.target().String())
+	conn, err := dialer.DialContext(ctx, "tcp", h.target.Load().String())
 	if err != nil {
 		_ = client.SetLinger(0) // a reset: nobody is there
 		h.log.Debug("no connection to the container", zap.Error(err))

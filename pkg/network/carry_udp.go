@@ -112,7 +112,7 @@ func packet(use func(buf []byte)) {
 }
 
 func (h *hold) newFlow(ctx context.Context, client netip.AddrPort, oob []byte) *flow {
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "udp", h.p.target().String())
+	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "udp", h.target.Load().String())
 	if err != nil {
 		h.log.Debug("no way to the container", zap.Error(err))
 		return nil

@@ -33,7 +33,34 @@ func Hosts(entries []HostEntry, six bool) []byte {
 	}
 	for _, e := range entries {
 		if six || !e.Addr.Is6() {
-			fmt.Fprintf(&b, "%s\t%s\n", e.Addr, strings.Join(e.Names, " "))
+			b.WriteString(e.line())
+		}
+	}
+	return b.Bytes()
+}
+
+func (e HostEntry) line() string { return e.Addr.String() + "\t" + strings.Join(e.Names, " ") + "\n" }
+
+// EditHosts replaces some lines of an /etc/hosts by others and leaves the rest as it is.
+func EditHosts(content []byte, old, now []HostEntry, six bool) []byte {
+	gone := map[string]bool{}
+	for _, e := range old {
+		gone[e.line()] = true
+	}
+	for _, e := range now {
+		delete(gone, e.line())
+	}
+	var b bytes.Buffer
+	have := map[string]bool{}
+	for line := range strings.Lines(string(content)) {
+		if !gone[line] {
+			b.WriteString(line)
+			have[line] = true
+		}
+	}
+	for _, e := range now {
+		if line := e.line(); !have[line] && (six || !e.Addr.Is6()) {
+			b.WriteString(line)
 		}
 	}
 	return b.Bytes()

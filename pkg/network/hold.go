@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -17,7 +18,7 @@ import (
 // hold is a host port kept from other processes by a socket of ours. The kernel carries IPv4 past it; what does reach
 // it, from IPv6 above all, it carries itself.
 type hold struct {
-	p      Published
+	target atomic.Pointer[netip.AddrPort] // where it leads now
 	log    *zap.Logger
 	socket io.Closer // nil: the kernel does not know the protocol, so nobody can take the port
 	cancel context.CancelFunc
@@ -27,7 +28,8 @@ type hold struct {
 // newHold owns the socket from here on.
 func newHold(p Published, socket io.Closer, log *zap.Logger) *hold {
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &hold{p: p, log: log, socket: socket, cancel: cancel}
+	h := &hold{log: log, socket: socket, cancel: cancel}
+	h.lead(p.target())
 	switch s := socket.(type) {
 	case *net.TCPListener:
 		h.done.Go(func() { h.carryTCP(ctx, s) })
@@ -36,6 +38,9 @@ func newHold(p Published, socket io.Closer, log *zap.Logger) *hold {
 	}
 	return h
 }
+
+// lead sends what begins from now on to another address.
+func (h *hold) lead(to netip.AddrPort) { h.target.Store(&to) }
 
 // close lets go of the port and ends what is carried.
 func (h *hold) close() {

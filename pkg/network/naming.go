@@ -35,14 +35,16 @@ func (n naming) bridge(vni uint32) string {
 	return fmt.Sprintf("%s%06x", n.bridgePrefix(), vni&0xffffff)
 }
 
+// alias marks a bridge that this daemon made, whatever its name. Links with another were there before and stay.
+func (n naming) alias(net *state.Network) string { return n.aliasPrefix() + string(net.ID) }
+
+func (n naming) aliasPrefix() string { return "nereid-" + n.tag + ":" }
+
 // vethPrefix begins the names of all veths of this daemon, on the host's side.
 func (n naming) vethPrefix() string { return "nv" + n.tag }
 
 // veth is the name of an endpoint's link on the host: 15 bytes, 45 of its bits from the endpoint.
 func (n naming) veth(e nereid.EndpointID) string { return n.vethPrefix() + digest(string(e), 9) }
-
-// optionBridgeName is Docker's network option that names the bridge.
-const optionBridgeName = "com.docker.network.bridge.name"
 
 // BridgeName is the name of a network's bridge on a host: the one asked for, or one of ours.
 func BridgeName(h nereid.Host, n *state.Network) string {

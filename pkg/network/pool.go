@@ -93,26 +93,32 @@ func addr4(n uint32) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// HostRoutes are the destinations this host has routes for, the default route aside: what a new subnet must not hide.
-func HostRoutes() ([]netip.Prefix, error) {
+// Route is a destination that this host has a route for.
+type Route struct {
+	Prefix netip.Prefix
+	Via    bool // by way of a router; otherwise it is on a wire of the host
+}
+
+// HostRoutes are the routes of this host, without the default ones and the kernel's own: what a new subnet must not hide.
+func HostRoutes() ([]Route, error) {
 	nl, err := openNetlink(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
 	defer nl.Close()
-	routes, err := untorn(func() ([]netlink.Route, error) { return nl.RouteList(nil, netlink.FAMILY_V4) })
+	routes, err := untorn(func() ([]netlink.Route, error) { return nl.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
-	var list []netip.Prefix
+	var list []Route
 	for _, r := range routes {
 		if r.Dst == nil {
 			continue
 		}
 		addr, ok := netip.AddrFromSlice(r.Dst.IP)
 		ones, _ := r.Dst.Mask.Size()
-		if ok && ones > 0 {
-			list = append(list, netip.PrefixFrom(addr.Unmap(), ones))
+		if ok && ones > 0 && !addr.IsLinkLocalUnicast() && !addr.IsMulticast() {
+			list = append(list, Route{netip.PrefixFrom(addr.Unmap(), ones), r.Gw != nil || len(r.MultiPath) > 0})
 		}
 	}
 	return list, nil

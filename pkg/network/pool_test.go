@@ -84,8 +84,8 @@ func TestHostRoutes(t *testing.T) {
 	assert.NilError(t, err)
 	found := false
 	for _, r := range routes {
-		found = found || r == netip.MustParsePrefix("192.0.2.0/24")
-		assert.Check(t, r.Bits() > 0)
+		found = found || r == Route{Prefix: netip.MustParsePrefix("192.0.2.0/24")}
+		assert.Check(t, r.Prefix.Bits() > 0)
 	}
 	assert.Check(t, found, "%v", routes)
 }

@@ -41,47 +41,72 @@ func (p Published) target() netip.AddrPort {
 	return netip.AddrPortFrom(p.ContainerAddr, p.ContainerPort)
 }
 
+// socket is what a published port takes of the host.
+type socket struct {
+	proto string
+	at    netip.AddrPort
+}
+
+func (p Published) socket() socket { return socket{p.Proto, netip.AddrPortFrom(p.HostIP, p.HostPort)} }
+
 // Publish makes the container's open ports those given: it holds each with a socket, so that no other process takes
-// it, and opens them in one nftables batch. A port that another process holds is an error of class
-// errdefs.ErrUnavailable with Docker's words, and nothing is opened.
+// it, and opens them in one nftables batch. One that only leads elsewhere now keeps its socket. A port that another
+// process holds is an error of class errdefs.ErrUnavailable with Docker's words, and nothing is changed.
 func (f *Fabric) Publish(_ context.Context, id nereid.ContainerID, ports []Published) (retErr error) {
 	sb, err := f.sandbox(id)
 	if err != nil {
 		return err
 	}
 	defer sb.mu.Unlock()
-	want, fresh := map[Published]bool{}, []Published(nil)
+	want, opened := map[socket]Published{}, []Published(nil)
 	for _, p := range ports {
 		if err := p.validate(); err != nil {
 			return err
 		}
-		if _, have := sb.ports[p]; !have && !want[p] {
-			fresh = append(fresh, p)
+		if _, have := sb.ports[p]; !have && want[p.socket()] != p {
+			opened = append(opened, p)
 		}
-		want[p] = true
+		want[p.socket()] = p
 	}
+	var closed []Published
+	held := map[socket]*hold{}
+	for p, h := range sb.ports {
+		if want[p.socket()] != p {
+			closed = append(closed, p)
+			held[p.socket()] = h
+		}
+	}
+	fresh := slices.DeleteFunc(slices.Clone(opened), func(p Published) bool { return held[p.socket()] != nil })
 	holds, err := f.holdAll(fresh)
 	if err != nil {
 		return err
 	}
-	var stale []Published
-	for p := range sb.ports {
-		if !want[p] {
-			stale = append(stale, p)
-		}
-	}
-	if err := f.openPorts(stale, fresh); err != nil {
+	if err := f.openPorts(closed, opened); err != nil {
 		closeAll(holds)
 		return fmt.Errorf("publish ports of container %q: %w", id.Short(), err)
 	}
-	for _, p := range stale {
-		sb.ports[p].close()
+	for i, p := range fresh {
+		held[p.socket()] = holds[i]
+	}
+	sb.move(closed, opened, held)
+	return nil
+}
+
+// move enters what has been closed and opened, and lets go of sockets that are not used any more. The caller holds the
+// sandbox's lock.
+func (sb *sandbox) move(closed, opened []Published, held map[socket]*hold) {
+	for _, p := range closed {
 		delete(sb.ports, p)
 	}
-	for i, p := range fresh {
-		sb.ports[p] = holds[i]
+	for _, p := range opened {
+		h := held[p.socket()]
+		h.lead(p.target())
+		sb.ports[p] = h
+		delete(held, p.socket())
 	}
-	return nil
+	for _, h := range held {
+		h.close()
+	}
 }
 
 // holdAll binds all the ports or none.

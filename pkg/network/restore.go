@@ -180,7 +180,8 @@ func (f *Fabric) sweepLinks(running []Restored) error {
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
-		ours := strings.HasPrefix(name, f.names.vethPrefix()) || strings.HasPrefix(name, f.names.bridgePrefix())
+		ours := strings.HasPrefix(name, f.names.vethPrefix()) || strings.HasPrefix(l.Attrs().Alias, f.names.aliasPrefix()) ||
+			strings.HasPrefix(name, f.names.bridgePrefix())
 		if ours && !keep[name] {
 			errs = append(errs, f.deleteLink(name))
 		}
@@ -198,5 +199,10 @@ func (f *Fabric) RemoveNetwork(_ context.Context, n *state.Network) error {
 	defer f.bridgesMu.Unlock()
 	name := BridgeName(f.cfg.Host, n)
 	delete(f.bridges, n.VNI)
-	return errors.Join(f.fw.removeZones(name), f.deleteLink(name))
+	err := f.fw.removeZones(name)
+	link, linkErr := f.nl.LinkByName(name)
+	if linkErr != nil || !strings.HasPrefix(link.Attrs().Alias, f.names.aliasPrefix()) && !strings.HasPrefix(name, f.names.bridgePrefix()) {
+		return err // none, or one that was there before the network
+	}
+	return errors.Join(err, f.deleteLink(name))
 }

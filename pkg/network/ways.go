@@ -1,0 +1,100 @@
+package network
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Ways are the attachments by which a container reaches the world, one per family; nil where there is none. As in Docker
+// it is the one of the highest priority, then one that has both families, then the first by the network's name; the first
+// with both families takes both. Networks without a gateway, internal ones among them, are none.
+func Ways(to []Attachment) (v4, v6 *Attachment) {
+	sorted := slices.SortedFunc(slices.Values(to), func(a, b Attachment) int {
+		return cmp.Or(cmp.Compare(b.Endpoint.GwPriority, a.Endpoint.GwPriority),
+			cmp.Compare(b.gateways(), a.gateways()), cmp.Compare(a.Network.Name, b.Network.Name))
+	})
+	for i := range sorted {
+		a := &sorted[i]
+		four, six := a.has(false), a.has(true)
+		switch {
+		case four && six:
+			return a, a
+		case four && v4 == nil:
+			v4 = a
+		case six && v6 == nil:
+			v6 = a
+		}
+	}
+	return v4, v6
+}
+
+// has tells whether the endpoint leads out in a family.
+func (a Attachment) has(six bool) bool {
+	gw := a.Endpoint.Gateway
+	if six {
+		gw = a.Endpoint.Gateway6
+	}
+	return gw.IsValid() && !a.Network.Internal
+}
+
+func (a Attachment) gateways() (n int) {
+	for _, six := range []bool{false, true} {
+		if a.has(six) {
+			n++
+		}
+	}
+	return n
+}
+
+// ways are the plugs that a container's default routes go by.
+type ways struct{ v4, v6 *plug }
+
+func waysOf(plugs []plug) (w ways) {
+	to := make([]Attachment, len(plugs))
+	for i, p := range plugs {
+		to[i] = p.Attachment
+	}
+	v4, v6 := Ways(to)
+	for i := range plugs {
+		if v4 != nil && plugs[i].Endpoint == v4.Endpoint {
+			w.v4 = &plugs[i]
+		}
+		if v6 != nil && plugs[i].Endpoint == v6.Endpoint {
+			w.v6 = &plugs[i]
+		}
+	}
+	return w
+}
+
+// set makes the default routes, in place of those that are there.
+func (w ways) set(nl *netlink.Handle) error {
+	if w.v4 != nil {
+		if err := defaultRoute(nl, w.v4.inside, w.v4.Endpoint.Gateway); err != nil {
+			return err
+		}
+	}
+	if w.v6 != nil {
+		return defaultRoute(nl, w.v6.inside, w.v6.Endpoint.Gateway6)
+	}
+	return nil
+}
+
+func defaultRoute(nl *netlink.Handle, inside string, gw netip.Addr) error {
+	link, err := nl.LinkByName(inside)
+	if err != nil {
+		return err
+	}
+	all := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	if gw.Is4() {
+		all = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	err = nl.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(all), Gw: gw.AsSlice()})
+	if err != nil {
+		return fmt.Errorf("default route by %s: %w", gw, err)
+	}
+	return nil
+}
