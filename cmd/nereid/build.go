@@ -125,7 +125,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 		Commit: commit, Built: built, Insecure: o.insecure,
 	}, d.containers, d.images, d.volumes)
 	d.api = server.New(server.Config{
-		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: d.networks, Volumes: d.volumes,
+		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: engine.NewConnections(d.networks, d.containers), Volumes: d.volumes,
 		System: d.system, Hosts: engine.NewHosts(deps), Version: version, Log: d.log.Named("api"),
 	})
 	return nil

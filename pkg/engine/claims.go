@@ -31,18 +31,17 @@ func (c *Claimed) Apply(r *state.Container) { r.Networks, r.Ports = c.Endpoints,
 func (n *Networks) Claim(r *state.Container) (*Claimed, error) {
 	c := &Claimed{Endpoints: make(map[string]*state.Endpoint, len(r.Networks))}
 	for _, name := range endpointNames(r) {
-		ep, ops, err := n.claimEndpoint(r, name)
+		ops, err := n.claimEndpoint(r, name, c.Endpoints)
 		if err != nil {
 			return nil, err
 		}
-		c.Endpoints[name] = ep
 		c.Ops = append(c.Ops, ops...)
 	}
-	way := n.gatewayOf(r.Account, c.Endpoints)
-	if way == nil {
+	way := n.wayOf(r.Account, c.Endpoints)
+	if way.none() {
 		return c, nil
 	}
-	ports, ops, err := n.claimPorts(r)
+	ports, ops, err := n.claimPorts(r, way)
 	if err != nil {
 		return nil, connectivityError(r, way, err)
 	}
@@ -56,37 +55,64 @@ func (n *Networks) Claim(r *state.Container) (*Claimed, error) {
 func (n *Networks) Release(r *state.Container) []state.Op {
 	var ops []state.Op
 	for _, ep := range r.Networks {
-		for _, a := range []netip.Prefix{ep.Address, ep.Address6} {
-			if a.IsValid() {
-				ops = append(ops, state.Delete(&state.Address{Network: ep.Network, Address: a.Addr()}))
-			}
-		}
-		ep.ID, ep.MAC = "", ""
-		ep.Address, ep.Address6, ep.Gateway, ep.Gateway6 = netip.Prefix{}, netip.Prefix{}, netip.Addr{}, netip.Addr{}
+		ops = append(ops, releaseEndpoint(ep)...)
 	}
 	ops = append(ops, n.releasePorts(r)...)
 	r.Ports = nil
 	return ops
 }
 
-// claimEndpoint gives an endpoint a new id and addresses of its network.
-func (n *Networks) claimEndpoint(r *state.Container, name string) (*state.Endpoint, []state.Op, error) {
+// releaseEndpoint gives back an endpoint's addresses and clears what it has only while the container runs.
+func releaseEndpoint(ep *state.Endpoint) (ops []state.Op) {
+	for _, a := range []netip.Prefix{ep.Address, ep.Address6} {
+		if a.IsValid() {
+			ops = append(ops, state.Delete(&state.Address{Network: ep.Network, Address: a.Addr()}))
+		}
+	}
+	ep.ID, ep.MAC, ep.Interface = "", "", ""
+	ep.Address, ep.Address6, ep.Gateway, ep.Gateway6 = netip.Prefix{}, netip.Prefix{}, netip.Addr{}, netip.Addr{}
+	return ops
+}
+
+// claimEndpoint gives an endpoint a new id, addresses of its network and an interface, and enters it among those that
+// are claimed already.
+func (n *Networks) claimEndpoint(r *state.Container, name string, claimed map[string]*state.Endpoint) ([]state.Op, error) {
 	ep := r.Networks[name].Clone()
 	record, err := n.networkOf(r.Account, name, ep)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if record.ConfigOnly {
+		return nil, forbidden("cannot create endpoint on configuration-only network")
 	}
 	ep.Network, ep.ID, ep.DNSNames = record.ID, nereid.NewEndpointID(), dnsNames(r, name, ep)
-	if record.Driver != driverBridge {
-		return ep, nil, nil
+	ops, err := n.claimLink(r, record, ep, claimed)
+	if err != nil {
+		return nil, err
+	}
+	claimed[name] = ep
+	return ops, nil
+}
+
+// claimLink claims what an endpoint on a network with links has. The network must be there when the claim is stored.
+func (n *Networks) claimLink(r *state.Container, record *state.Network, ep *state.Endpoint, claimed map[string]*state.Endpoint) ([]state.Op, error) {
+	if !hasLinks(record) {
+		return nil, nil
 	}
 	var ops []state.Op
+	if !record.Predefined {
+		ops = append(ops, state.Keep(record))
+	}
 	for _, six := range []bool{false, true} {
 		op, err := n.claimAddress(r, record, ep, six)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		ops = append(ops, op...)
+	}
+	var err error
+	if ep.Interface, err = chooseInterface(record, ep, claimed); err != nil {
+		return nil, err
 	}
 	if ep.MAC = ep.WantMAC; ep.MAC == "" && ep.Address.IsValid() {
 		ep.MAC = network.MAC(ep.Address.Addr())
@@ -94,7 +120,7 @@ func (n *Networks) claimEndpoint(r *state.Container, name string) (*state.Endpoi
 	if ep.MAC == "" {
 		ep.MAC = randomMAC()
 	}
-	return ep, ops, nil
+	return ops, nil
 }
 
 // networkOf finds an endpoint's network: by its id, or by its name when it was not there, or another of that name is
@@ -127,9 +153,9 @@ func (n *Networks) claimAddress(r *state.Container, record *state.Network, ep *s
 		return nil, err
 	}
 	if six {
-		ep.Address6, ep.Gateway6 = netip.PrefixFrom(addr, s.Prefix.Bits()), s.Gateway
+		ep.Address6, ep.Gateway6 = netip.PrefixFrom(addr, s.Prefix.Bits()), gatewayIn(record, s)
 	} else {
-		ep.Address, ep.Gateway = netip.PrefixFrom(addr, s.Prefix.Bits()), s.Gateway
+		ep.Address, ep.Gateway = netip.PrefixFrom(addr, s.Prefix.Bits()), gatewayIn(record, s)
 	}
 	return []state.Op{state.Create(&state.Address{
 		Network: record.ID, Address: addr, Account: r.Account, Container: r.ID, Host: r.Host,
@@ -171,26 +197,8 @@ func wanted(subnets []state.Subnet, want netip.Addr, taken func(netip.Addr) bool
 	return state.Subnet{}, netip.Addr{}, errdefs.ErrInvalidArgument.WithMessage("Invalid address " + want.String() + ": It does not belong to any of this network's subnets")
 }
 
-// gatewayOf is the endpoint by which the container reaches the world and is reached on published ports; nil when it
-// has none.
-func (n *Networks) gatewayOf(a nereid.Account, endpoints map[string]*state.Endpoint) *state.Endpoint {
-	var best *state.Endpoint
-	var bestName string
-	for name, ep := range endpoints {
-		record, ok := n.State.View().Network(a, ep.Network)
-		if !ok || record.Internal || record.Driver != driverBridge {
-			continue
-		}
-		higher := best != nil && (ep.GwPriority > best.GwPriority || ep.GwPriority == best.GwPriority && name < bestName)
-		if best == nil || higher {
-			best, bestName = ep, name
-		}
-	}
-	return best
-}
-
 // connectivityError says that host ports could not be opened.
-func connectivityError(r *state.Container, ep *state.Endpoint, err error) error {
+func connectivityError(r *state.Container, w way, err error) error {
 	return errdefs.ErrInternal.WithMessage(fmt.Sprintf(
-		"driver failed programming external connectivity on endpoint %s (%s): %v", r.Name, ep.ID, err))
+		"driver failed programming external connectivity on endpoint %s (%s): %v", r.Name, w.endpoint().ID, err))
 }

@@ -45,3 +45,7 @@ func errNameTaken(name string, by nereid.ContainerID) error {
 	return errConflict("Conflict. The container name %q is already in use by container %q. "+
 		"You have to remove (or rename) that container to be able to reuse that name.", "/"+name, by)
 }
+
+func errNoSuchNetwork(ref string) error {
+	return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("network %s not found", ref))
+}

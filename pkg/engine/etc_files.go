@@ -134,6 +134,11 @@ func (n *Networks) hostsContent(r *state.Container) ([]byte, error) {
 		return network.Hosts(entries, network.HasIPv6()), nil
 	}
 	entries = append(entries, n.linkEntries(r)...)
+	return network.Hosts(append(entries, n.ownEntries(r)...), network.HasIPv6()), nil
+}
+
+// ownEntries are the lines for the container's own addresses.
+func (n *Networks) ownEntries(r *state.Container) (entries []network.HostEntry) {
 	names := network.OwnNames(r.Config.Hostname, r.Config.Domainname)
 	for _, a := range n.attachments(r) {
 		if a.Endpoint.Address.IsValid() {
@@ -143,7 +148,7 @@ func (n *Networks) hostsContent(r *state.Container) ([]byte, error) {
 			entries = append(entries, network.HostEntry{Addr: a.Endpoint.Address6.Addr(), Names: names})
 		}
 	}
-	return network.Hosts(entries, network.HasIPv6()), nil
+	return entries
 }
 
 // linkEntries are the lines for the containers that this one is linked to on the default network and that run.
@@ -169,4 +174,15 @@ func (n *Networks) linkEntries(r *state.Container) []network.HostEntry {
 		list = append(list, network.HostEntry{Addr: ep.Address.Addr(), Names: names})
 	}
 	return list
+}
+
+// editHosts has the /etc/hosts of a running container follow its addresses. Lines that others wrote there stay.
+func (n *Networks) editHosts(old, next *state.Container) error {
+	path := n.EtcFiles(next).Hosts
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	edited := network.EditHosts(content, n.ownEntries(old), n.ownEntries(next), network.HasIPv6())
+	return os.WriteFile(path, edited, 0o644)
 }

@@ -115,14 +115,16 @@ type VolumeStore interface {
 type Network interface {
 	// NewSandbox makes the container's network namespace with a running loopback and its resolver, and returns its path.
 	NewSandbox(ctx context.Context, id nereid.ContainerID, opts network.SandboxOptions) (path string, err error)
-	// Attach plugs the container into its networks (bridges made where missing), with addresses, routes and MACs from
-	// the endpoints, in one netlink round; the first by gateway priority, then name, has the default route.
+	// Attach makes the container's links those of the endpoints given (bridges made where missing), with addresses,
+	// routes and MACs from the endpoints, in one netlink round; network.Ways have the default routes.
 	Attach(ctx context.Context, id nereid.ContainerID, to []network.Attachment) error
-	// Publish opens the host ports in one nftables batch. A port that another process of this host holds is an error
+	// Publish makes the container's open host ports those given, in one nftables batch. A port that another process of this host holds is an error
 	// with Docker's words ("failed to bind host port for 0.0.0.0:80:10.1.2.3:80/tcp: address already in use").
 	Publish(ctx context.Context, id nereid.ContainerID, ports []network.Published) error
 	// Remove undoes all of the above for a container. Not there is no error.
 	Remove(ctx context.Context, id nereid.ContainerID) error
+	// RemoveNetwork takes a network's bridge and rules off this host. Nothing may be attached.
+	RemoveNetwork(ctx context.Context, n *state.Network) error
 	// Restore makes what is there equal to what should be after a restart: namespaces, links and rules of no container
 	// named are removed, those of the named are kept as they are, resolvers and listeners opened again.
 	Restore(ctx context.Context, running []network.Restored) error

@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/go-connections/nat"
 
+	"github.com/nereid-paas/nereid/pkg/network"
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
@@ -120,7 +121,18 @@ func addAddrs(list, more []netip.Addr) []netip.Addr {
 	return list
 }
 
-// anyAddress are the addresses of a port published without one: all of IPv4, and of IPv6 where this host has it.
+// addresses of the host where a port answers that was published without one: what the network says, or all.
+func (w way) addresses() []netip.Addr {
+	if w.v4 == nil {
+		return slices.DeleteFunc(anyAddress(), netip.Addr.Is4)
+	}
+	if a, ok := network.HostBinding(w.v4.Network); ok {
+		return []netip.Addr{a}
+	}
+	return anyAddress()
+}
+
+// anyAddress stands for every address of the host: all of IPv4, and of IPv6 where this host has it.
 func anyAddress() []netip.Addr {
 	list := []netip.Addr{netip.IPv4Unspecified()}
 	if l, err := net.Listen("tcp6", "[::1]:0"); err == nil { //nolint:noctx // it does not wait
@@ -194,11 +206,11 @@ func (p *portClaims) ops() []state.Op {
 }
 
 // claimPorts chooses the host ports of a container.
-func (n *Networks) claimPorts(r *state.Container) ([]state.HostPort, []state.Op, error) {
+func (n *Networks) claimPorts(r *state.Container, w way) ([]state.HostPort, []state.Op, error) {
 	if len(r.HostConfig.PortBindings) == 0 && !r.HostConfig.PublishAllPorts {
 		return nil, nil, nil
 	}
-	requests, err := portRequests(r.Config, r.HostConfig, anyAddress())
+	requests, err := portRequests(r.Config, r.HostConfig, w.addresses())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -210,6 +222,9 @@ func (n *Networks) claimPorts(r *state.Container) ([]state.HostPort, []state.Op,
 			return nil, nil, err
 		}
 		for _, ip := range q.hostIPs {
+			if _, ok := w.target(ip); !ok {
+				return nil, nil, fmt.Errorf("cannot map host port %s to a container without an IPv4 address", netip.AddrPortFrom(ip, port))
+			}
 			claims.add(portKey{q.proto, port}, state.PortClaim{
 				HostIP: ip, Account: r.Account, Container: r.ID, Host: r.Host, ContainerPort: q.containerPort,
 			})
@@ -334,7 +349,7 @@ func portMap(r *state.Container) nat.PortMap {
 // Ports is what ps shows of a container's ports, in a stable order. One that does not run has none.
 func (n *Networks) Ports(r *state.Container) []container.Port {
 	list := []container.Port{}
-	if !r.State.Running() || n.gatewayOf(r.Account, r.Networks) == nil {
+	if !r.State.Running() || n.wayOf(r.Account, r.Networks).none() {
 		return list
 	}
 	m := portMap(r)

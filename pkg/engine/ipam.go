@@ -43,6 +43,15 @@ func (i *ipam) propose(id nereid.NetworkID, s state.Subnet, taken func(netip.Add
 	return a, true
 }
 
+// forget gives up what was remembered of a network that is gone.
+func (i *ipam) forget(record *state.Network) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, s := range record.Subnets {
+		delete(i.last, subnetKey{record.ID, s.Prefix})
+	}
+}
+
 // nextFree is the first free address of the subnet after one given, going round at the end. Never free are the
 // network's own address and broadcast, its gateway, and auxiliary ones.
 func nextFree(s state.Subnet, after netip.Addr, taken func(netip.Addr) bool) (netip.Addr, bool) {

@@ -66,7 +66,7 @@ func (n *Networks) show(record *state.Network) networktypes.Inspect {
 	if options == nil {
 		options = map[string]string{}
 	}
-	if record.Predefined && record.Driver == driverBridge {
+	if record.Predefined && isFabric(record) {
 		options["com.docker.network.bridge.name"] = network.BridgeName(n.Host, record)
 	}
 	labels := maps.Clone(record.Labels)
@@ -76,14 +76,18 @@ func (n *Networks) show(record *state.Network) networktypes.Inspect {
 	return networktypes.Inspect{
 		Name: record.Name, ID: string(record.ID), Created: record.Created, Scope: scopeLocal, Driver: record.Driver,
 		EnableIPv4: record.IPv4, EnableIPv6: record.IPv6, IPAM: showIPAM(record), Internal: record.Internal,
-		Attachable: record.Attachable, Containers: map[string]networktypes.EndpointResource{}, Options: options, Labels: labels,
+		Attachable: record.Attachable, ConfigOnly: record.ConfigOnly, ConfigFrom: networktypes.ConfigReference{Network: record.ConfigFrom},
+		Containers: map[string]networktypes.EndpointResource{}, Options: options, Labels: labels,
 	}
 }
 
 func showIPAM(record *state.Network) networktypes.IPAM {
 	ipam := networktypes.IPAM{Driver: record.IPAMDriver, Options: record.IPAMOptions}
 	for _, s := range record.Subnets {
-		c := networktypes.IPAMConfig{Subnet: s.Prefix.String(), Gateway: addrText(s.Gateway), IPRange: prefixText(s.Range)}
+		c := networktypes.IPAMConfig{Subnet: s.Prefix.String(), IPRange: prefixText(s.Range)}
+		if s.GatewayAsked || !s.Asked {
+			c.Gateway = addrText(s.Gateway)
+		}
 		for name, a := range s.Auxiliary {
 			if c.AuxAddress == nil {
 				c.AuxAddress = map[string]string{}

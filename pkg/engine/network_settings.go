@@ -29,7 +29,7 @@ func (n *Networks) Settings(r *state.Container) *container.NetworkSettings {
 		return s
 	}
 	s.SandboxID, s.SandboxKey = n.sandboxKey(r)
-	if n.gatewayOf(r.Account, r.Networks) != nil {
+	if !n.wayOf(r.Account, r.Networks).none() {
 		s.Ports = portMap(r)
 	}
 	if e, ok := s.Networks[networktypes.NetworkBridge]; ok {

@@ -4,11 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -24,10 +23,11 @@ import (
 type Networks struct {
 	Deps
 	pools  []network.Pool
-	routes func() ([]netip.Prefix, error) // of the host, which new subnets must not hide
+	routes func() ([]network.Route, error) // of the host, which new subnets must not hide
 	ipam   ipam
 	random portCursor
 
+	pruning atomic.Bool
 	// choosing is held from the look for a free subnet until it is in the view.
 	choosing sync.Mutex
 }
@@ -40,12 +40,23 @@ func NewNetworks(d Deps, pools ...network.Pool) *Networks {
 	return &Networks{Deps: d, pools: pools, routes: network.HostRoutes}
 }
 
-// Drivers of networks.
+// Drivers of networks. Those called bridge and overlay are both the fabric.
 const (
-	driverBridge = "bridge"
-	driverHost   = "host"
-	driverNull   = "null"
+	driverBridge  = "bridge"
+	driverOverlay = "overlay"
+	driverMacvlan = "macvlan"
+	driverIPvlan  = "ipvlan"
+	driverHost    = "host"
+	driverNull    = "null"
 )
+
+// isFabric tells whether a network has a bridge on each host.
+func isFabric(r *state.Network) bool { return r.Driver == driverBridge || r.Driver == driverOverlay }
+
+// hasLinks tells whether containers on a network have an interface for it.
+func hasLinks(r *state.Network) bool {
+	return !r.ConfigOnly && (isFabric(r) || r.Driver == driverMacvlan || r.Driver == driverIPvlan)
+}
 
 // defaultBridgeOptions are what Docker's predefined bridge network has.
 var defaultBridgeOptions = map[string]string{
@@ -80,54 +91,14 @@ func (n *Networks) makeDefault(ctx context.Context, a nereid.Account, name, driv
 	if driver == driverBridge {
 		record.Options = maps.Clone(defaultBridgeOptions)
 	}
-	err := n.enter(ctx, record, driver == driverBridge)
-	if errors.Is(err, errdefs.ErrAlreadyExists) {
+	err := n.enter(ctx, record)
+	if errdefs.IsConflict(err) {
 		return nil // another host, or request, was faster
 	}
 	return err
 }
 
-// enter stores a new network with its name, with a subnet from the pools when it needs one, and a VNI.
-func (n *Networks) enter(ctx context.Context, record *state.Network, subnet bool) error {
-	n.choosing.Lock()
-	defer n.choosing.Unlock()
-	all := n.State.View().AllNetworks()
-	if subnet {
-		s, err := n.freeSubnet(all)
-		if err != nil {
-			return err
-		}
-		record.Subnets = append(record.Subnets, s)
-	}
-	if record.Driver == driverBridge {
-		record.VNI = freeVNI(all)
-	}
-	_, err := n.State.Commit(ctx,
-		state.Create(&state.NetworkName{Account: record.Account, Name: record.Name, Network: record.ID}),
-		state.Create(record))
-	return err
-}
-
-// freeSubnet is the first of the pools that is nobody's: no network's of any account, and no route of this host.
-func (n *Networks) freeSubnet(all []*state.Network) (state.Subnet, error) {
-	taken, err := n.routes()
-	if err != nil {
-		return state.Subnet{}, err
-	}
-	for _, other := range all {
-		for _, s := range other.Subnets {
-			taken = append(taken, s.Prefix)
-		}
-	}
-	p, err := network.ChooseSubnet(n.pools, taken)
-	if err != nil {
-		return state.Subnet{}, err
-	}
-	return state.Subnet{Prefix: p, Gateway: p.Addr().Next()}, nil
-}
-
-// freeVNI is one that no network has, at random: hosts that choose at the same time hardly choose the same. They have
-// 24 bits; the lowest 4096 are left to operators.
+// freeVNI is one that no network has, at random. They have 24 bits; the lowest 4096 are left to operators.
 func freeVNI(all []*state.Network) uint32 {
 	taken := make(map[uint32]bool, len(all))
 	for _, other := range all {

@@ -57,11 +57,11 @@ func (n *Networks) Plumb(ctx context.Context, r *state.Container) error {
 	if err := n.Network.Attach(ctx, r.ID, n.attachments(r)); err != nil {
 		return err
 	}
-	way := n.gatewayOf(r.Account, r.Networks)
-	if way == nil || len(r.Ports) == 0 {
+	way := n.wayOf(r.Account, r.Networks)
+	if way.none() || len(r.Ports) == 0 {
 		return nil
 	}
-	if err := n.Network.Publish(ctx, r.ID, published(r, way)); err != nil {
+	if err := n.Network.Publish(ctx, r.ID, way.published(r.Ports)); err != nil {
 		return connectivityError(r, way, err)
 	}
 	return nil
@@ -80,9 +80,7 @@ func (n *Networks) Restored(r *state.Container) (network.Restored, bool) {
 		return network.Restored{}, false
 	}
 	res := network.Restored{ID: r.ID, Attachments: n.attachments(r)}
-	if way := n.gatewayOf(r.Account, r.Networks); way != nil {
-		res.Ports = published(r, way)
-	}
+	res.Ports = n.wayOf(r.Account, r.Networks).published(r.Ports)
 	dns, err := dnsOf(r)
 	if err != nil {
 		dns = network.DNS{} // it was checked when the container started
@@ -98,25 +96,9 @@ func (n *Networks) attachments(r *state.Container) []network.Attachment {
 	}
 	for _, name := range endpointNames(r) {
 		ep := r.Networks[name]
-		if record, ok := n.State.View().Network(r.Account, ep.Network); ok && record.Driver == driverBridge {
+		if record, ok := n.State.View().Network(r.Account, ep.Network); ok && hasLinks(record) {
 			list = append(list, network.Attachment{Network: record, Endpoint: ep})
 		}
-	}
-	return list
-}
-
-// published are the container's host ports with the address of the endpoint they lead to. What comes over IPv6 leads
-// to the IPv4 address of a container that has no other.
-func published(r *state.Container, way *state.Endpoint) []network.Published {
-	list := make([]network.Published, 0, len(r.Ports))
-	for _, p := range r.Ports {
-		addr := way.Address.Addr()
-		if p.HostIP.Is6() && way.Address6.IsValid() {
-			addr = way.Address6.Addr()
-		}
-		list = append(list, network.Published{
-			Proto: p.Proto, HostIP: p.HostIP, HostPort: p.HostPort, ContainerAddr: addr, ContainerPort: p.ContainerPort,
-		})
 	}
 	return list
 }

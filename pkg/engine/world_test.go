@@ -390,6 +390,10 @@ func (n fakeNet) Remove(_ context.Context, id nereid.ContainerID) error {
 	return n.do("net.Remove", func() error { delete(n.w.netns, id); return nil })
 }
 
+func (n fakeNet) RemoveNetwork(context.Context, *state.Network) error {
+	return n.do("net.RemoveNetwork", func() error { return nil })
+}
+
 func (n fakeNet) Restore(_ context.Context, running []network.Restored) error {
 	return n.do("net.Restore", func() error {
 		keep := map[nereid.ContainerID]bool{}
