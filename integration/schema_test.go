@@ -35,9 +35,6 @@ func refused() map[string]string {
 			"GET /secrets", "GET /secrets/{id}", "POST /secrets/create", "POST /secrets/{id}/update", "DELETE /secrets/{id}",
 			"GET /configs", "GET /configs/{id}", "POST /configs/create", "POST /configs/{id}/update", "DELETE /configs/{id}",
 		},
-		"there are the predefined networks only": {
-			"POST /networks/create", "POST /networks/{id}/connect", "POST /networks/{id}/disconnect", "DELETE /networks/{id}",
-		},
 		"there are no managed plugins": {
 			"GET /plugins/privileges", "GET /plugins/{name}/json", "POST /plugins/create", "POST /plugins/pull", "DELETE /plugins/{name}",
 			"POST /plugins/{name}/enable", "POST /plugins/{name}/disable", "POST /plugins/{name}/push", "POST /plugins/{name}/set", "POST /plugins/{name}/upgrade",
@@ -96,6 +93,27 @@ func askNetworks(a *asker) {
 	a.ask(400, "POST /networks/create", "{")
 	a.ask(403, "DELETE /networks/bridge")
 	a.ask(404, "DELETE /networks/nosuch")
+
+	a.ask(201, "POST /networks/create", object{
+		"Name": "blue", "EnableIPv6": true, "Labels": object{"role": "test"}, "Options": object{"com.docker.network.driver.mtu": "1400"},
+		"IPAM": object{"Config": []object{{"Subnet": "172.28.0.0/16", "IPRange": "172.28.5.0/24", "AuxiliaryAddresses": object{"router": "172.28.5.7"}}}},
+	})
+	a.ask(409, "POST /networks/create", object{"Name": "blue"})
+	a.ask(404, "POST /networks/create", object{"Name": "red", "Driver": "nosuch"})
+	a.ask(200, "GET /networks/blue?verbose=true")
+	a.ask(201, "POST /containers/create?name=netted", object{"Image": "busybox", "Cmd": []string{"sleep", "600"}})
+	a.ask(204, "POST /containers/netted/start")
+	a.ask(200, "POST /networks/blue/connect", object{"Container": "netted", "EndpointConfig": object{"Aliases": []string{"www"}}})
+	a.ask(403, "POST /networks/blue/connect", object{"Container": "netted"})
+	a.ask(404, "POST /networks/blue/connect", object{"Container": "nobody"})
+	a.ask(400, "POST /networks/host/connect", object{"Container": "netted"})
+	a.ask(200, "GET /networks/blue")
+	a.ask(200, "GET /containers/netted/json")
+	a.ask(403, "DELETE /networks/blue")
+	a.ask(200, "POST /networks/blue/disconnect", object{"Container": "netted"})
+	a.ask(500, "POST /networks/blue/disconnect", object{"Container": "netted"})
+	a.ask(204, "DELETE /containers/netted?force=1")
+	a.ask(204, "DELETE /networks/blue")
 }
 
 func askVolumes(a *asker) {
@@ -540,9 +558,9 @@ func askRefusals(a *asker) {
 		line := strings.NewReplacer("{id}", "x", "{name}", "x").Replace(op)
 		status := http.StatusServiceUnavailable
 		switch {
-		case strings.Contains(line, "/plugins/x"), line == "DELETE /networks/x":
+		case strings.Contains(line, "/plugins/x"):
 			status = http.StatusNotFound
-		case strings.Contains(line, "/plugins/"), strings.Contains(line, "/build"), strings.Contains(line, "/session"), strings.Contains(line, "/networks/x/"), line == "POST /networks/create", line == "POST /swarm/init", line == "POST /swarm/join":
+		case strings.Contains(line, "/plugins/"), strings.Contains(line, "/build"), strings.Contains(line, "/session"), line == "POST /swarm/init", line == "POST /swarm/join":
 			status = http.StatusNotImplemented
 		}
 		a.put(status, question{line: line, body: object{}})
