@@ -122,7 +122,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	events.Containers = d.containers
 	d.system = engine.NewSystem(deps, engine.SystemConfig{
 		Advertise: advertised(ctx, o), Labels: labels(o.labels), Runc: p.runc, Init: p.init, Containerd: o.containerd, Debug: o.debug,
-		Commit: commit, Built: built, Insecure: o.insecure,
+		Commit: commit, Built: built, Insecure: o.insecure, OvercommitMemory: o.overMemory, OvercommitCPUs: o.overCPUs,
 	}, d.containers, d.images, d.volumes)
 	d.api = server.New(server.Config{
 		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: engine.NewConnections(d.networks, d.containers), Volumes: d.volumes,

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -32,6 +33,8 @@ type options struct {
 	addressPool    string
 	insecure       []string // registries: host[:port] or CIDR
 	debug          bool
+	overMemory     float64 // how many times the host's memory may be reserved; 0: without limit
+	overCPUs       float64
 }
 
 func (o *options) flags(f *pflag.FlagSet) {
@@ -51,8 +54,13 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.runc, "runc", "", "path of runc (default: beside this program, else in PATH)")
 	f.StringVar(&o.addressPool, "address-pool", "10.128.0.0/10,size=20", "CIDR,size=N: where networks without a subnet of their own get one")
 	f.StringArrayVar(&o.insecure, "insecure-registry", nil, "host[:port] or CIDR of registries that may speak plain http or have unknown certificates (loopback always may)")
+	f.Float64Var(&o.overMemory, "overcommit-memory", 1, "how many times this host's memory containers may reserve, in a fleet of several hosts; 0: without limit")
+	f.Float64Var(&o.overCPUs, "overcommit-cpus", 1, "how many times this host's CPUs containers may reserve, likewise; 0: without limit")
 	f.BoolVar(&o.debug, "debug", false, "log more")
 }
+
+// maxOvercommit keeps bytes of memory times the factor within 64 bits; nobody means more.
+const maxOvercommit = 1000
 
 var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
@@ -86,6 +94,14 @@ func (o *options) validate() error {
 	for _, r := range o.insecure {
 		if err := checkRegistry(r); err != nil {
 			bad("--insecure-registry %q: %w", r, err)
+		}
+	}
+	for _, f := range []struct {
+		flag   string
+		factor float64
+	}{{"--overcommit-memory", o.overMemory}, {"--overcommit-cpus", o.overCPUs}} {
+		if f.factor < 0 || f.factor > maxOvercommit || math.IsNaN(f.factor) {
+			bad("%s %g: a factor of 0 to %d", f.flag, f.factor, maxOvercommit)
 		}
 	}
 	if !hostName.MatchString(o.dc) {

@@ -26,6 +26,8 @@ type Containers struct {
 	// alive tells whether a process of this host exists.
 	alive func(pid int) bool
 
+	placement *placement
+
 	locks   keylock
 	live    liveTable
 	execs   execTable
@@ -43,11 +45,12 @@ type Containers struct {
 func NewContainers(d Deps, n *Networks, v *Volumes, i *Images) *Containers {
 	return &Containers{
 		Deps: d, networks: n, volumes: v, images: i,
-		features: sync.OnceValue(func() *sysinfo.SysInfo { return sysinfo.New() }),
-		alive:    processExists,
-		execs:    execTable{dir: execDir(d.ExecRoot)},
-		health:   newHealthWatches(),
-		adopted:  make(chan struct{}), down: make(chan struct{}),
+		features:  sync.OnceValue(func() *sysinfo.SysInfo { return sysinfo.New() }),
+		alive:     processExists,
+		execs:     execTable{dir: execDir(d.ExecRoot)},
+		health:    newHealthWatches(),
+		placement: newPlacement(d),
+		adopted:   make(chan struct{}), down: make(chan struct{}),
 	}
 }
 
@@ -60,7 +63,12 @@ func (c *Containers) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *Containers) close() { c.downOnce.Do(func() { close(c.down) }) }
+func (c *Containers) close() {
+	c.downOnce.Do(func() {
+		close(c.down)
+		c.placement.close()
+	})
+}
 
 func keyOf(r *state.Container) runtime.Key { return runtime.Key{Account: r.Account, ID: r.ID} }
 

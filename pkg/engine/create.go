@@ -20,7 +20,8 @@ import (
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
-// Create makes a container that can be started. When it fails nothing of the container is left.
+// Create makes a container that can be started, on the host of the fleet that is best for it. When it fails nothing of
+// the container is left.
 //
 // The request's configuration is its own from here on: it is completed and becomes the record's.
 func (c *Containers) Create(ctx context.Context, req backend.ContainerCreateConfig) (container.CreateResponse, error) {
@@ -33,18 +34,7 @@ func (c *Containers) Create(ctx context.Context, req backend.ContainerCreateConf
 	if req.DefaultReadOnlyNonRecursive {
 		readOnlyAtTheTop(req.HostConfig)
 	}
-	host, err := c.place(ctx, &req)
-	if err != nil {
-		return container.CreateResponse{}, err
-	}
-	r, warnings, err := c.draft(ctx, host, &req)
-	if err != nil {
-		return container.CreateResponse{Warnings: warnings}, err
-	}
-	if err := c.create(ctx, r, req.Name); err != nil {
-		return container.CreateResponse{Warnings: warnings}, err
-	}
-	return container.CreateResponse{ID: string(r.ID), Warnings: warnings}, nil
+	return c.createSomewhere(ctx, Order{ID: nereid.NewContainerID(), Request: req})
 }
 
 // readOnlyAtTheTop has read-only mounts be so without what is mounted below them: what clients before API 1.44 expect.
@@ -64,7 +54,7 @@ func readOnlyAtTheTop(hc *container.HostConfig) {
 
 // draft checks a request and makes it the record of a container that is nowhere yet: all but its name and its mounts,
 // which only the transaction can settle.
-func (c *Containers) draft(ctx context.Context, host nereid.Host, req *backend.ContainerCreateConfig) (*state.Container, []string, error) {
+func (c *Containers) draft(ctx context.Context, id nereid.ContainerID, req *backend.ContainerCreateConfig) (*state.Container, []string, error) {
 	cfg, hc := req.Config, req.HostConfig
 	warnings, err := c.checkRequest(req)
 	if err != nil {
@@ -99,7 +89,7 @@ func (c *Containers) draft(ctx context.Context, host nereid.Host, req *backend.C
 		return nil, warnings, err
 	}
 	r := &state.Container{
-		Account: nereid.AccountFrom(ctx), ID: nereid.NewContainerID(), Host: host, Created: time.Now().UTC(),
+		Account: nereid.AccountFrom(ctx), ID: id, Host: c.Host, Created: time.Now().UTC(),
 		Image: cfg.Image, ImageID: img.ID, Platform: platform, Manifest: &img.Manifest,
 		Path: path, Args: args, Config: cfg, HostConfig: hc,
 		State: state.RunState{Status: state.StatusCreated},

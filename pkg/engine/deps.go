@@ -20,4 +20,9 @@ type Deps struct {
 	Network  Network
 	Volumes  VolumeStore
 	Log      *zap.Logger
+
+	// Liveness is what is rumoured of other hosts; nil: those in the state are alive.
+	Liveness Liveness
+	// Peers are the other hosts; nil in a fleet of one.
+	Peers Peers
 }

@@ -41,6 +41,8 @@ type SystemConfig struct {
 	LogDrivers []string // empty: json-file and none
 	Insecure   []string // registries, as host[:port] or CIDR
 	Warnings   []string // shown by info as they are
+	// OvercommitMemory and OvercommitCPUs are how many times what this host has containers may reserve; 0: without limit.
+	OvercommitMemory, OvercommitCPUs float64
 }
 
 // System answers for the fleet as a whole: info, version, events, disk usage. All methods may be called at once.
@@ -83,6 +85,8 @@ func (s *System) HostRecord(ctx context.Context) *state.Host {
 		CgroupVersion:     f.cgroupVersion(),
 		ContainerdVersion: f.containerd,
 		RuncVersion:       f.runc.version,
+		OvercommitMemory:  s.cfg.OvercommitMemory,
+		OvercommitCPUs:    s.cfg.OvercommitCPUs,
 	}
 }
 

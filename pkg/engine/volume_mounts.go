@@ -303,7 +303,7 @@ func (r *mountResolver) hold(want apivolume.CreateOptions) (*state.Volume, error
 		claimed.Home = r.v.Host
 		rec, ops = &claimed, []state.Op{state.Update(&claimed)}
 	case rec.Home != r.v.Host:
-		return nil, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("volume %s is on host %s", rec.Name, rec.Home))
+		return nil, &volumeElsewhere{rec}
 	default:
 		kept := *rec
 		rec, ops = &kept, []state.Op{state.Put(&kept)}
@@ -312,6 +312,16 @@ func (r *mountResolver) hold(want apivolume.CreateOptions) (*state.Volume, error
 	r.ops = append(r.ops, ops...)
 	return rec, nil
 }
+
+// volumeElsewhere says that a volume's data is on another host: it was given that home after the container was placed.
+type volumeElsewhere struct{ volume *state.Volume }
+
+func (e *volumeElsewhere) Error() string {
+	return fmt.Sprintf("volume %s is on host %s", e.volume.Name, e.volume.Home)
+}
+
+// Unwrap gives the class.
+func (e *volumeElsewhere) Unwrap() error { return errdefs.ErrFailedPrecondition }
 
 // IsVolumeConflict tells whether a transaction with Resolve's ops failed because a volume changed meanwhile.
 func IsVolumeConflict(err error) bool {

@@ -44,6 +44,8 @@ type Host struct {
 	CgroupVersion     string // "1" or "2"
 	ContainerdVersion string
 	RuncVersion       string
+	// OvercommitMemory and OvercommitCPUs are how many times what it has may be reserved; 0: without limit.
+	OvercommitMemory, OvercommitCPUs float64 `json:",omitempty"`
 }
 
 // Container is one container, whatever its state. Only its Host writes it.

@@ -59,6 +59,9 @@ func (w *Watcher) Next(ctx context.Context) ([]Change, error) {
 	}
 }
 
+// Take returns what Next would, and does not block: nothing, when nothing changed.
+func (w *Watcher) Take() []Change { return w.take() }
+
 func (w *Watcher) take() []Change {
 	w.mu.Lock()
 	defer w.mu.Unlock()
