@@ -21,8 +21,8 @@ type Deps struct {
 	Volumes  VolumeStore
 	Log      *zap.Logger
 
-	// Liveness is what is rumoured of other hosts; nil: those in the state are alive.
-	Liveness Liveness
-	// Peers are the other hosts; nil in a fleet of one.
+	// States tells how other hosts do; nil: those in the state are alive.
+	States HostStates
+	// Peers are the other hosts; nil: containers are created here only.
 	Peers Peers
 }

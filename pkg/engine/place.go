@@ -78,9 +78,6 @@ func (c *Containers) createOn(ctx context.Context, host nereid.Host, o Order) (c
 	if host == c.Host {
 		return c.createReserved(ctx, o)
 	}
-	if c.Peers == nil {
-		return container.CreateResponse{}, &Refusal{Host: host, Why: "it cannot be reached from here"}
-	}
 	resp, err := c.Peers.CreateOn(ctx, host, o)
 	var no *Refusal
 	if err == nil || errors.As(err, &no) || !errdefs.IsUnavailable(err) {

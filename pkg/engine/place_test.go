@@ -85,7 +85,7 @@ func (f *testFleet) addHost(name nereid.Host, cfg state.Config) *testHost {
 	root := f.t.TempDir()
 	deps := Deps{
 		Host: name, DataRoot: root + "/data", ExecRoot: root + "/exec", State: store, Runtime: d, Network: fakeNet{d}, Volumes: vols{d},
-		Log: zap.NewNop(), Peers: f, Liveness: f,
+		Log: zap.NewNop(), Peers: f, States: f,
 	}
 	c := NewContainers(deps, NewNetworks(deps), NewVolumes(deps), NewImages(deps, nil))
 	c.alive, c.features = d.w.alive, func() *sysinfo.SysInfo { return allFeatures }
@@ -122,12 +122,14 @@ func (f *testFleet) CreateOn(ctx context.Context, to nereid.Host, o Order) (cont
 	return f.host(to).CreateHere(ctx, arrived)
 }
 
-// State implements Liveness.
-func (f *testFleet) State(h nereid.Host) (nereid.HostState, bool) {
+// State implements HostStates.
+func (f *testFleet) State(h nereid.Host) nereid.HostState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s, ok := f.rumoured[h]
-	return s, ok
+	if s, ok := f.rumoured[h]; ok {
+		return s
+	}
+	return nereid.HostAlive
 }
 
 func (f *testFleet) host(name nereid.Host) *testHost {

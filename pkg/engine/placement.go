@@ -13,32 +13,33 @@ import (
 	"github.com/nereid-paas/nereid/scheduler/snapshot"
 )
 
-// Liveness is what is rumoured of hosts.
-type Liveness interface {
-	// State is how a host does; false when nothing was heard of it. It does not block.
-	State(h nereid.Host) (nereid.HostState, bool)
+// HostStates tells how hosts do.
+type HostStates interface {
+	// State of a host, by rumour. It does not block.
+	State(h nereid.Host) nereid.HostState
 }
 
-// livenessAge is how old what is rumoured may be when a container is placed: rumours take longer to arrive.
-const livenessAge = 250 * time.Millisecond
+// statesAge is how old what is rumoured may be when a container is placed: rumours take longer to arrive.
+const statesAge = 250 * time.Millisecond
 
 // placement is this host's picture of the fleet for the scheduler, with what is reserved for containers under way. It
 // follows the state's view, and is made at the first question. All methods may be called at once.
 type placement struct {
-	host     nereid.Host
-	view     *state.View
-	liveness Liveness // nil: hosts of which there is a record are alive
+	host   nereid.Host
+	view   *state.View
+	states HostStates // nil: hosts of which there is a record are alive
+	alone  bool       // no other host can be asked
 
 	mu      sync.Mutex
 	fleet   *snapshot.Snapshot // nil before the first question
 	watcher *state.Watcher
 	// underway are the reservations that have no record yet.
 	underway map[nereid.ContainerID]struct{}
-	asked    time.Time // when liveness was asked last
+	asked    time.Time // when states were asked last
 }
 
 func newPlacement(d Deps) *placement {
-	return &placement{host: d.Host, view: d.State.View(), liveness: d.Liveness, underway: map[nereid.ContainerID]struct{}{}}
+	return &placement{host: d.Host, view: d.State.View(), states: d.States, alone: d.Peers == nil, underway: map[nereid.ContainerID]struct{}{}}
 }
 
 // close ends the watching.
@@ -112,7 +113,7 @@ func (p *placement) catchUpLocked() {
 	if _, ok := p.fleet.Find(p.host); !ok { // its record is being written
 		p.fleet.PutHost(snapshot.Host{Name: p.host})
 	}
-	if now := time.Now(); p.liveness != nil && now.Sub(p.asked) >= livenessAge {
+	if now := time.Now(); p.states != nil && now.Sub(p.asked) >= statesAge {
 		p.asked = now
 		for slot := range p.fleet.Known().All() {
 			p.listenLocked(p.fleet.Host(slot).Name)
@@ -125,7 +126,7 @@ func (p *placement) beginLocked() {
 	p.watcher = p.view.Watch(state.KindHost, state.KindContainer, state.KindImage, state.KindTag)
 	p.fleet = snapshot.New()
 	for _, h := range p.view.Hosts() {
-		p.fleet.PutHost(placedHost(h))
+		p.learnHostLocked(h, false)
 	}
 	accounts := map[nereid.Account]struct{}{nereid.Admin: {}}
 	for _, a := range p.view.Accounts() {
@@ -163,7 +164,10 @@ func (p *placement) learnLocked(c state.Change) {
 }
 
 func (p *placement) learnHostLocked(r *state.Host, gone bool) {
-	if gone {
+	switch {
+	case p.alone && r.Name != p.host:
+		return
+	case gone:
 		p.fleet.RemoveHost(r.Name)
 		return
 	}
@@ -191,12 +195,11 @@ func (p *placement) learnImageLocked(a nereid.Account, id nereid.ImageID) {
 
 // listenLocked asks how a host does. Of this one there is no doubt.
 func (p *placement) listenLocked(h nereid.Host) {
-	if p.liveness == nil || h == p.host {
+	if p.states == nil || h == p.host {
 		return
 	}
 	health := snapshot.Alive
-	switch s, ok := p.liveness.State(h); {
-	case !ok: // not heard of yet: its record says that it holds its lease
+	switch s := p.states.State(h); {
 	case s.Gone():
 		health = snapshot.Unreachable
 	case s == nereid.HostSuspect:
