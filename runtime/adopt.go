@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/nereid-paas/nereid/pkg/logs"
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/runtime/spec"
 )
@@ -72,7 +73,7 @@ func (r *Runtime) surveyTask(ctx context.Context, key Key) (*survivor, error) {
 	v.started, v.oom = marked(dir, startedFile), marked(dir, oomFile)
 	r.readBundle(v)
 	v.last = r.lastExit(v.task)
-	if err := r.openStdio(v.task); err != nil {
+	if err := r.openStdio(v.task, logs.Reopen); err != nil {
 		return nil, fmt.Errorf("container %s: %w", key.ID, err)
 	}
 	if err := r.surveyExecs(v); err != nil {

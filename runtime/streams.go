@@ -120,10 +120,13 @@ func (r *Runtime) rememberSize(key Key, height, width uint32) bool {
 	return ok
 }
 
+// openLog is one of logs.OpenFor and logs.Reopen.
+type openLog func(info logs.Info, driver, path string, opts map[string]string) (logs.Writer, error)
+
 // openStdio opens the log and the FIFOs of a container, made anew or left by a runtime before.
-func (r *Runtime) openStdio(t *task) error {
+func (r *Runtime) openStdio(t *task, open openLog) error {
 	c, err := t.spec.Config, error(nil)
-	if t.log, err = logs.OpenFor(logInfo(t.spec), t.spec.Log.Driver, t.spec.Log.Path, t.spec.Log.Options); err != nil {
+	if t.log, err = open(logInfo(t.spec), t.spec.Log.Driver, t.spec.Log.Path, t.spec.Log.Options); err != nil {
 		return fmt.Errorf("failed to initialize logging driver: %w", err)
 	}
 	t.io, err = stdio.Open(stdio.Config{
@@ -142,7 +145,7 @@ func (r *Runtime) openStdio(t *task) error {
 func logInfo(s Spec) logs.Info {
 	return logs.Info{
 		ContainerID: string(s.ID), ContainerName: s.Name, ContainerEntrypoint: s.Path, ContainerArgs: s.Args,
-		ContainerImageName: s.ImageName, ContainerEnv: s.Config.Env, ContainerLabels: s.Config.Labels,
+		ContainerImageID: s.ImageID, ContainerImageName: s.ImageName, ContainerCreated: s.Created, ContainerEnv: s.Config.Env, ContainerLabels: s.Config.Labels,
 		LogPath: s.Log.Path, DaemonName: "docker",
 	}
 }
@@ -185,7 +188,7 @@ func stdioStreams(s Streams) stdio.Streams {
 // Logs reads a container's log, running or not. It follows the log across rotation until the container ends; that of a
 // container that does not run has ended already, as Docker's has.
 func (r *Runtime) Logs(ctx context.Context, key Key, cfg LogConfig, opts LogOptions) iter.Seq2[*backend.LogMessage, error] {
-	return logs.Read(ctx, cfg.Path, cfg.Options, logs.ReadOptions{
+	return logs.Read(ctx, cfg.Driver, cfg.Path, cfg.Options, logs.ReadOptions{
 		Since: opts.Since, Until: opts.Until, Tail: opts.Tail, Follow: opts.Follow,
 		Stdout: opts.Stdout, Stderr: opts.Stderr, Details: opts.Details, Done: r.ended(key),
 	})

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/nereid-paas/nereid/pkg/logs"
 	"github.com/nereid-paas/nereid/runtime/spec"
 )
 
@@ -50,8 +51,8 @@ func (r *Runtime) CreateTask(ctx context.Context, s Spec) (pid int, retErr error
 	if err := writeRecord(filepath.Join(t.dir, specFile), s); err != nil {
 		return 0, err
 	}
-	if err := r.openStdio(t); err != nil {
-		return 0, err
+	if err := r.openStdio(t, logs.OpenFor); err != nil {
+		return 0, fmt.Errorf("failed to create task for container: %w", err)
 	}
 	if err := r.admit(ctx, t); err != nil {
 		return 0, err

@@ -33,8 +33,9 @@ type Spec struct {
 	JoinPID, JoinIPC, JoinUTS int
 	Labels                    map[string]string
 	Log                       LogConfig
-	// Name and ImageName are for log tags only.
-	Name, ImageName string
+	// What follows is for logs only. Name has its slash; ImageName is the reference as the user wrote it.
+	Name, ImageName, ImageID string
+	Created                  time.Time
 }
 
 // Mount is one mount of a container, its source already there.
@@ -42,8 +43,8 @@ type Mount = spec.Mount
 
 // LogConfig says where the output goes.
 type LogConfig struct {
-	Driver  string // json-file, none
-	Path    string
+	Driver  string
+	Path    string // of the file that can be read here
 	Options map[string]string
 }
 

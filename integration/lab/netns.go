@@ -54,6 +54,18 @@ func (h *Host) Listen(t testing.TB, addr string) net.Listener {
 	return l
 }
 
+// ListenPacket is Listen for UDP.
+func (h *Host) ListenPacket(t testing.TB, addr string) net.PacketConn {
+	t.Helper()
+	var c net.PacketConn
+	assert.NilError(t, within(h.netns, func() (err error) {
+		var lc net.ListenConfig
+		c, err = lc.ListenPacket(context.Background(), "udp", addr)
+		return err
+	}))
+	return c
+}
+
 // Transport makes a test's HTTP client speak from the host.
 func (h *Host) Transport() http.RoundTripper {
 	return &http.Transport{

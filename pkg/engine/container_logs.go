@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"iter"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	timetypes "github.com/docker/docker/api/types/time"
 
+	"github.com/nereid-paas/nereid/pkg/logs"
 	"github.com/nereid-paas/nereid/pkg/state"
 	"github.com/nereid-paas/nereid/runtime"
 )
@@ -66,13 +68,22 @@ func logTime(stamp string) (time.Time, error) {
 // readLog reads a container's log through its driver.
 func (c *Containers) readLog(ctx context.Context, r *state.Container, sel runtime.LogOptions) (iter.Seq2[*backend.LogMessage, error], error) {
 	cfg := c.logConfig(r)
-	if cfg.Driver != "json-file" {
+	if !logs.Readable(cfg.Driver, cfg.Options) {
 		return nil, errdefs.ErrNotImplemented.WithMessage("configured logging driver does not support reading")
 	}
 	return c.Runtime.Logs(ctx, keyOf(r), cfg, sel), nil
 }
 
-// logConfig is where a container's output goes, in the runtime's terms.
+// logConfig is where a container's output goes, in the runtime's terms. Only the file of json-file is one that users may
+// know of.
 func (c *Containers) logConfig(r *state.Container) runtime.LogConfig {
-	return runtime.LogConfig{Driver: r.HostConfig.LogConfig.Type, Path: r.LogPath, Options: r.HostConfig.LogConfig.Config}
+	cfg := runtime.LogConfig{Driver: r.HostConfig.LogConfig.Type, Path: r.LogPath, Options: r.HostConfig.LogConfig.Config}
+	switch cfg.Driver {
+	case logs.JSONFile:
+	case logs.Local:
+		cfg.Path = filepath.Join(c.dir(keyOf(r)), "local-logs", "container.log")
+	default:
+		cfg.Path = filepath.Join(c.dir(keyOf(r)), "container-cached.log")
+	}
+	return cfg
 }

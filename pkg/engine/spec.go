@@ -16,6 +16,7 @@ func (c *Containers) baseSpec(r *state.Container) runtime.Spec {
 		Key: keyOf(r), Path: r.Path, Args: r.Args, Config: r.Config, HostConfig: r.HostConfig,
 		Hostname: r.Config.Hostname, Log: c.logConfig(r),
 		Labels: map[string]string{hostAttribute: string(c.Host)},
+		Name:   "/" + r.Name, ImageName: r.Config.Image, ImageID: string(r.ImageID), Created: r.Created,
 	}
 	if r.Manifest != nil {
 		spec.Image = *r.Manifest

@@ -22,6 +22,7 @@ import (
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/go-units"
 
+	"github.com/nereid-paas/nereid/pkg/logs"
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/state"
 )
@@ -38,7 +39,6 @@ type SystemConfig struct {
 	Containerd string // address of an existing containerd; empty: embedded
 	Debug      bool
 	Pools      []system.NetworkAddressPool
-	LogDrivers []string // empty: json-file and none
 	Insecure   []string // registries, as host[:port] or CIDR
 	Warnings   []string // shown by info as they are
 	// OvercommitMemory and OvercommitCPUs are how many times what this host has containers may reserve; 0: without limit.
@@ -212,14 +212,10 @@ func (s *System) fillProcess(info *system.Info) {
 }
 
 func (s *System) plugins() system.PluginsInfo {
-	logs := s.cfg.LogDrivers
-	if len(logs) == 0 {
-		logs = []string{"json-file", "none"}
-	}
 	return system.PluginsInfo{
 		Volume:  []string{localDriver},
 		Network: []string{"bridge", "host", "null"},
-		Log:     logs,
+		Log:     logs.Drivers(),
 	}
 }
 

@@ -62,11 +62,8 @@ func short(id string) string {
 // attributes gives the JSON object that every record carries; nil when there is nothing in it.
 func attributes(info Info, opts map[string]string) ([]byte, error) {
 	info.Config = opts
-	attrs := map[string]string{}
-	if err := pick(attrs, info.ContainerLabels, opts["labels"], opts["labels-regex"]); err != nil {
-		return nil, err
-	}
-	if err := pick(attrs, environment(info.ContainerEnv), opts["env"], opts["env-regex"]); err != nil {
+	attrs, err := extraAttributes(info, opts)
+	if err != nil {
 		return nil, err
 	}
 	tag, err := renderTag(info, opts["tag"])
@@ -80,6 +77,15 @@ func attributes(info Info, opts map[string]string) ([]byte, error) {
 		return nil, nil
 	}
 	return json.Marshal(attrs)
+}
+
+// extraAttributes are the labels and variables that the options choose. The map is the caller's.
+func extraAttributes(info Info, opts map[string]string) (map[string]string, error) {
+	attrs := map[string]string{}
+	if err := pick(attrs, info.ContainerLabels, opts["labels"], opts["labels-regex"]); err != nil {
+		return nil, err
+	}
+	return attrs, pick(attrs, environment(info.ContainerEnv), opts["env"], opts["env-regex"])
 }
 
 // pick copies the values whose names are in a comma-separated list or match a regular expression.

@@ -57,7 +57,7 @@ func TestPiecesShareTheirTime(t *testing.T) {
 	assert.NilError(t, w.Log(Batch{Stream: "stdout", Data: []byte("end\nz\n"), Time: testTime.Add(9), Partial: p.Partial}, &p))
 	assert.Assert(t, p.Partial.IsZero())
 	var got []string
-	for m, err := range Read(t.Context(), path, nil, everything) {
+	for m, err := range Read(t.Context(), JSONFile, path, nil, everything) {
 		assert.NilError(t, err)
 		got = append(got, fmt.Sprint(len(m.Line), " ", m.Timestamp.Nanosecond()))
 	}
@@ -145,7 +145,7 @@ func numbered(from, to int) (lines []string) {
 
 func readLines(t *testing.T, path string, opts map[string]string, ro ReadOptions) (lines []string) {
 	t.Helper()
-	for m, err := range Read(t.Context(), path, opts, ro) {
+	for m, err := range Read(t.Context(), JSONFile, path, opts, ro) {
 		assert.NilError(t, err)
 		lines = append(lines, string(m.Line))
 	}

@@ -1,4 +1,5 @@
-// Package logs writes and reads the logs of containers, in Docker's json-file format on disk.
+// Package logs writes and reads the logs of containers, in Docker's json-file format on disk, and sends them to syslog,
+// Fluentd and Graylog.
 package logs
 
 import (
@@ -6,12 +7,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-)
-
-// Names of the drivers.
-const (
-	JSONFile = "json-file"
-	None     = "none"
 )
 
 // Writer appends to the log of one container. All methods may be called at once.
@@ -73,23 +68,25 @@ func Open(driver, path string, opts map[string]string) (Writer, error) {
 	return OpenFor(Info{}, driver, path, opts)
 }
 
-// OpenFor is Open with what the options labels, labels-regex, env, env-regex and tag take their values from.
+// OpenFor is Open with what the options labels, labels-regex, env, env-regex and tag take their values from. A receiver
+// that the driver sends to is reached first, or that it cannot be is the error.
 func OpenFor(info Info, driver, path string, opts map[string]string) (Writer, error) {
+	return openFor(info, driver, path, opts, true)
+}
+
+// Reopen is OpenFor for a container that runs already: its receiver is reached when it can be.
+func Reopen(info Info, driver, path string, opts map[string]string) (Writer, error) {
+	return openFor(info, driver, path, opts, false)
+}
+
+func openFor(info Info, driver, path string, opts map[string]string, wait bool) (Writer, error) {
 	if err := Validate(driver, opts); err != nil {
 		return nil, err
 	}
 	if driver == None {
 		return nil, nil
 	}
-	o, err := parseOptions(opts)
-	if err != nil {
-		return nil, invalid(err)
-	}
-	attrs, err := attributes(info, opts)
-	if err != nil {
-		return nil, invalid(err)
-	}
-	return openJSONFile(path, o, attrs)
+	return open(info, driver, path, opts, wait)
 }
 
 // invalid keeps the words of an error and makes it an invalid argument.

@@ -14,35 +14,6 @@ type options struct {
 	compress bool
 }
 
-// knownOptions of json-file. Its mode is honoured either way: a container never waits for a reader of its log, only
-// for the page cache, and what cannot be written is dropped.
-var knownOptions = map[string]bool{
-	"max-file": true, "max-size": true, "compress": true, "labels": true, "labels-regex": true,
-	"env": true, "env-regex": true, "tag": true,
-	"mode": true, "max-buffer-size": true,
-	"cache-disabled": true, "cache-max-file": true, "cache-max-size": true, "cache-compress": true,
-}
-
-// Validate checks a container's log configuration as Docker does when the container is created: the driver and the
-// names of its options; values are looked at when the log is opened. Errors are invalid arguments.
-func Validate(driver string, opts map[string]string) error {
-	if driver == None {
-		return nil
-	}
-	if err := validateMode(opts); err != nil {
-		return err
-	}
-	if driver != JSONFile {
-		return invalidf("logger: no log driver named '%s' is registered", driver)
-	}
-	for name := range opts {
-		if !knownOptions[name] {
-			return invalidf("unknown log opt '%s' for json-file log driver", name)
-		}
-	}
-	return nil
-}
-
 func validateMode(opts map[string]string) error {
 	mode := opts["mode"]
 	if mode != "" && mode != "blocking" && mode != "non-blocking" {

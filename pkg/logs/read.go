@@ -26,13 +26,13 @@ type ReadOptions struct {
 	Done <-chan struct{}
 }
 
-// Read yields the messages of the log at path, oldest first, across its rotated files, whether it is being written or
+// Read yields the messages of a driver's log at path, oldest first, across its rotated files, whether it is being written or
 // not. A message belongs to the caller. Lines that were split keep their pieces apart, as Docker's reader gives
 // them: all but the last without newline. Torn records are skipped. A log that is not there is empty. The sequence
 // ends without an error when the context ends; it can be used once.
-func Read(ctx context.Context, path string, opts map[string]string, ro ReadOptions) iter.Seq2[*backend.LogMessage, error] {
+func Read(ctx context.Context, driver, path string, opts map[string]string, ro ReadOptions) iter.Seq2[*backend.LogMessage, error] {
 	return func(yield func(*backend.LogMessage, error) bool) {
-		o, err := parseOptions(opts)
+		o, err := fileOptions(driver, opts)
 		if err != nil {
 			yield(nil, invalid(err))
 			return

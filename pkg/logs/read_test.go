@@ -78,7 +78,7 @@ func TestReadGivesAttributesAsDetails(t *testing.T) {
 	defer w.Close()
 	write(t, w, "stdout", "x\n")
 	for _, details := range []bool{true, false} {
-		for m, err := range Read(t.Context(), path, nil, ReadOptions{Tail: -1, Stdout: true, Details: details}) {
+		for m, err := range Read(t.Context(), JSONFile, path, nil, ReadOptions{Tail: -1, Stdout: true, Details: details}) {
 			assert.NilError(t, err)
 			want := []backend.LogAttr{{Key: "a", Value: "1"}, {Key: "b", Value: "2"}}
 			if !details {
@@ -140,7 +140,7 @@ func follow(t *testing.T, path string, opts map[string]string, ro ReadOptions) f
 	ro.Follow, ro.Stdout, ro.Stderr = true, true, true
 	go func() {
 		defer close(f.lines)
-		for m, err := range Read(ctx, path, opts, ro) {
+		for m, err := range Read(ctx, JSONFile, path, opts, ro) {
 			if err != nil {
 				f.err <- err
 				return
@@ -356,7 +356,7 @@ func FuzzRead(f *testing.F) {
 
 func readAll(t *testing.T, path string, opts map[string]string, tail int) (lines []string) {
 	t.Helper()
-	for m, err := range Read(t.Context(), path, opts, ReadOptions{Tail: tail, Stdout: true, Stderr: true, Details: true}) {
+	for m, err := range Read(t.Context(), JSONFile, path, opts, ReadOptions{Tail: tail, Stdout: true, Stderr: true, Details: true}) {
 		assert.NilError(t, err)
 		lines = append(lines, fmt.Sprint(m.Source, m.Timestamp.UnixNano(), string(m.Line), m.Attrs))
 	}
@@ -372,7 +372,7 @@ func BenchmarkReader(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n := 0
-		for range Read(b.Context(), path, nil, everything) {
+		for range Read(b.Context(), JSONFile, path, nil, everything) {
 			n++
 		}
 		assert.Equal(b, n, 10000)
@@ -387,7 +387,7 @@ func BenchmarkTail(b *testing.B) {
 	}
 	for b.Loop() {
 		n := 0
-		for range Read(b.Context(), path, nil, ReadOptions{Tail: 10, Stdout: true}) {
+		for range Read(b.Context(), JSONFile, path, nil, ReadOptions{Tail: 10, Stdout: true}) {
 			n++
 		}
 		assert.Equal(b, n, 10)

@@ -190,7 +190,7 @@ func TestNoMemoryForTheJournal(t *testing.T) {
 	w.Close()
 	<-o.Drained()
 	var got strings.Builder
-	for m, err := range logs.Read(t.Context(), log, nil, logs.ReadOptions{Tail: -1, Stdout: true}) {
+	for m, err := range logs.Read(t.Context(), logs.JSONFile, log, nil, logs.ReadOptions{Tail: -1, Stdout: true}) {
 		assert.NilError(t, err)
 		got.Write(m.Line)
 	}

@@ -214,7 +214,7 @@ func (k killTest) pour(t *testing.T, dir string) (out, errs pouring) {
 func (k killTest) check(t *testing.T, log string, ps ...*pourer) error {
 	t.Helper()
 	got := map[string]*strings.Builder{"stdout": {}, "stderr": {}}
-	for m, err := range logs.Read(t.Context(), log, k.opts, logs.ReadOptions{Tail: -1, Stdout: true, Stderr: true}) {
+	for m, err := range logs.Read(t.Context(), logs.JSONFile, log, k.opts, logs.ReadOptions{Tail: -1, Stdout: true, Stderr: true}) {
 		assert.NilError(t, err)
 		got[m.Source].Write(m.Line)
 	}

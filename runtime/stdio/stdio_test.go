@@ -90,7 +90,7 @@ func readLog(t *testing.T, path string) string {
 func readStream(t *testing.T, path string, ro logs.ReadOptions) string {
 	t.Helper()
 	var b strings.Builder
-	for m, err := range logs.Read(t.Context(), path, nil, ro) {
+	for m, err := range logs.Read(t.Context(), logs.JSONFile, path, nil, ro) {
 		assert.NilError(t, err)
 		b.Write(m.Line)
 	}
