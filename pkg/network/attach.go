@@ -48,16 +48,16 @@ func (f *Fabric) Attach(ctx context.Context, id nereid.ContainerID, to []Attachm
 			return fmt.Errorf("attach container %q to network %q: %w", id.Short(), p.Network.Name, err)
 		}
 		defer func() {
-			if retErr != nil && sb.links[p.Endpoint.ID].link == "" {
-				retErr = errors.Join(retErr, f.deleteLink(p.host))
+			if _, have := sb.links[p.Endpoint.ID]; retErr != nil && !have {
+				retErr = errors.Join(retErr, f.unplug(sb, p.leaver()))
 			}
 		}()
 	}
-	if err := inNetns(sb.ns, func() error { return setUpInside(fresh, waysOf(plugs)) }); err != nil {
+	if err := inNetns(sb.ns, func() error { return setUpInside(ctx, fresh, waysOf(plugs)) }); err != nil {
 		return fmt.Errorf("interfaces of container %q: %w", id.Short(), err)
 	}
 	for _, p := range fresh {
-		sb.links[p.Endpoint.ID] = leaver{link: p.host, network: p.Endpoint.Network, addr: p.Endpoint.Address.Addr()}
+		sb.links[p.Endpoint.ID] = p.leaver()
 	}
 	f.settle(ctx, fresh)
 	return nil
@@ -69,12 +69,31 @@ func (f *Fabric) unplugOthers(sb *sandbox, plugs []plug) error {
 		if slices.ContainsFunc(plugs, func(p plug) bool { return p.Endpoint.ID == id }) {
 			continue
 		}
-		if err := f.deleteLink(l.link); err != nil {
+		if err := f.unplug(sb, l); err != nil {
 			return err
 		}
 		delete(sb.links, id)
 	}
 	return nil
+}
+
+// leaver is what remains to be done for the plug when it goes.
+func (p plug) leaver() leaver {
+	l := leaver{network: p.Endpoint.Network, addr: p.Endpoint.Address.Addr()}
+	if isParented(p.Network) {
+		l.inside = p.inside
+	} else {
+		l.link = p.host
+	}
+	return l
+}
+
+// unplug deletes a link of a sandbox.
+func (f *Fabric) unplug(sb *sandbox, l leaver) error {
+	if l.inside != "" {
+		return deleteInside(sb.ns, l.inside)
+	}
+	return f.deleteLink(l.link)
 }
 
 // settleTime is how long the kernel may take to have new links carry; it takes some 100 µs.
@@ -86,16 +105,22 @@ func (f *Fabric) settle(ctx context.Context, plugs []plug) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	for _, p := range plugs {
+		if isParented(p.Network) {
+			continue
+		}
 		for _, name := range []string{p.host, BridgeName(f.cfg.Host, p.Network)} {
-			for !f.carries(name) && pause(ctx, time.Millisecond) {
+			for !carries(f.nl, name) && pause(ctx, time.Millisecond) {
 			}
+		}
+		gw := p.Endpoint.Gateway6
+		for gw.IsValid() && !optionsOf(p.Network).noAddress(true) && !hears(f.nl, gw) && pause(ctx, time.Millisecond) {
 		}
 	}
 }
 
 // carries also has the kernel bring its view of the link up to date (since Linux 6.9).
-func (f *Fabric) carries(name string) bool {
-	link, err := f.nl.LinkByName(name)
+func carries(nl *netlink.Handle, name string) bool {
+	link, err := nl.LinkByName(name)
 	return err != nil || link.Attrs().OperState == netlink.OperUp
 }
 
@@ -117,6 +142,9 @@ func (f *Fabric) plugs(to []Attachment) []plug {
 // plugIn makes the pair of links with its far end in the sandbox. A pair of this name that leads elsewhere, which
 // only a crash can leave, is replaced.
 func (f *Fabric) plugIn(sb *sandbox, p plug) error {
+	if isParented(p.Network) {
+		return f.addBehind(sb.ns, p)
+	}
 	b, err := f.ensureBridge(p.Network)
 	if err != nil {
 		return err
@@ -150,11 +178,23 @@ func (f *Fabric) addVeth(ns *os.File, b *bridge, p plug) error {
 	} else if err != nil { // it may have been added and not joined the bridge
 		return errors.Join(fmt.Errorf("add link %q: %w", p.host, err), f.deleteLink(p.host))
 	}
-	// With br_netfilter a container's packet to itself through a published port turns round within the bridge.
-	if err := f.nl.LinkSetHairpin(veth, true); err != nil {
-		return errors.Join(fmt.Errorf("hairpin of %q: %w", p.host, err), f.deleteLink(p.host))
+	if err := f.setPort(veth, optionsOf(p.Network)); err != nil {
+		return errors.Join(fmt.Errorf("bridge port %q: %w", p.host, err), f.deleteLink(p.host))
 	}
 	return nil
+}
+
+// setPort sets how a bridge passes on what comes from a container: back to it too, as with br_netfilter a packet to itself
+// through a published port turns round within the bridge; and not to other containers where these are to be apart. That
+// is done in the bridge: no firewall sees what it passes on.
+func (f *Fabric) setPort(link netlink.Link, o Options) error {
+	if err := f.nl.LinkSetHairpin(link, true); err != nil {
+		return err
+	}
+	if o.ICC {
+		return nil
+	}
+	return f.nl.LinkSetIsolated(link, true)
 }
 
 func hasLink(ns *os.File, name string) (has bool, err error) {
@@ -186,7 +226,7 @@ func (f *Fabric) deleteLink(name string) error {
 }
 
 // setUpInside runs in the sandbox: addresses, links up, default routes, over one socket.
-func setUpInside(plugs []plug, w ways) error {
+func setUpInside(ctx context.Context, plugs []plug, w ways) error {
 	if len(plugs) == 0 && w.v4 == nil && w.v6 == nil {
 		return nil
 	}
@@ -196,47 +236,85 @@ func setUpInside(plugs []plug, w ways) error {
 	}
 	defer nl.Close()
 	for _, p := range plugs {
-		if err := p.setUp(nl); err != nil {
+		if err := p.setUp(ctx, nl); err != nil {
 			return fmt.Errorf("%s: %w", p.inside, err)
 		}
 	}
 	return w.set(nl)
 }
 
-func (p plug) setUp(nl *netlink.Handle) error {
+func (p plug) setUp(ctx context.Context, nl *netlink.Handle) error {
 	link, err := nl.LinkByName(p.inside)
 	if err != nil {
 		return err
 	}
-	if p.Endpoint.Address6.IsValid() {
+	four, six := p.addresses()
+	if len(six) > 0 {
 		if err := sysctl("ipv6/conf/"+p.inside+"/disable_ipv6", "0", false); err != nil {
 			return err
 		}
 	}
-	for _, a := range p.addresses() {
-		if err := nl.AddrReplace(link, a); err != nil {
-			return fmt.Errorf("address %s: %w", a, err)
-		}
+	if err := p.sysctls(); err != nil {
+		return err
+	}
+	if err := addAddresses(nl, link, four); err != nil {
+		return err
 	}
 	if err := nl.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring up: %w", err)
 	}
+	if len(six) == 0 {
+		return nil
+	}
+	return p.addSix(ctx, nl, link, six)
+}
+
+// addSix gives the interface its IPv6 addresses and waits until the kernel takes what is sent there, which it does a
+// moment after: the answer to the container's first question would be lost, and asked for again only a second later.
+func (p plug) addSix(ctx context.Context, nl *netlink.Handle, link netlink.Link, addrs []*netlink.Addr) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for !carries(nl, p.inside) && pause(ctx, time.Millisecond) {
+	}
+	if err := addAddresses(nl, link, addrs); err != nil {
+		return err
+	}
+	for p.Endpoint.Address6.IsValid() && !hears(nl, p.Endpoint.Address6.Addr()) && pause(ctx, time.Millisecond) {
+	}
 	return nil
 }
 
-// addresses of the interface. Those of IPv6 are not probed for duplicates: the claim made them unique.
-func (p plug) addresses() []*netlink.Addr {
-	var list []*netlink.Addr
+// hears tells whether the namespace takes packets for an address.
+func hears(nl *netlink.Handle, a netip.Addr) bool {
+	routes, err := nl.RouteGet(a.AsSlice())
+	return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL
+}
+
+func addAddresses(nl *netlink.Handle, link netlink.Link, addrs []*netlink.Addr) error {
+	for _, a := range addrs {
+		if err := nl.AddrReplace(link, a); err != nil {
+			return fmt.Errorf("address %s: %w", a, err)
+		}
+	}
+	return nil
+}
+
+// addresses of the interface by family. Those of IPv6 are not probed for duplicates: the claim made them unique.
+func (p plug) addresses() (four, six []*netlink.Addr) {
 	if a := p.Endpoint.Address; a.IsValid() {
-		list = append(list, &netlink.Addr{IPNet: ipNet(a), Broadcast: lastAddr(a).AsSlice()})
+		four = append(four, &netlink.Addr{IPNet: ipNet(a), Broadcast: lastAddr(a).AsSlice()})
 	}
 	if a := p.Endpoint.Address6; a.IsValid() {
-		list = append(list, &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NODAD})
+		six = append(six, &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NODAD})
 	}
 	for _, a := range p.Endpoint.LinkLocal {
-		list = append(list, linkLocal(a))
+		if a.Is4() {
+			four = append(four, linkLocal(a))
+		} else {
+			six = append(six, linkLocal(a))
+		}
 	}
-	return list
+	return four, six
 }
 
 func linkLocal(a netip.Addr) *netlink.Addr {

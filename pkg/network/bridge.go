@@ -48,7 +48,9 @@ func (f *Fabric) makeBridge(n *state.Network) (*bridge, error) {
 	if gw := gateway4(n); gw.IsValid() {
 		attrs.HardwareAddr = macOf(gw) // set, so that it stays when ports come and go
 	}
-	addErr := f.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs})
+	// With snooping the first question of a new port for an IPv6 neighbour is lost, and asked again a second later.
+	snooping := false
+	addErr := f.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping})
 	if addErr != nil && !errors.Is(addErr, unix.EEXIST) {
 		return nil, fmt.Errorf("add %q: %w", name, addErr)
 	}
@@ -67,11 +69,19 @@ func (f *Fabric) makeBridge(n *state.Network) (*bridge, error) {
 	if err := bridgeSysctls(name, n); err != nil {
 		return nil, err
 	}
+	if n.IPv6 {
+		if err := forwardIPv6(); err != nil {
+			return nil, fmt.Errorf("IPv6 forwarding: %w", err)
+		}
+	}
 	for _, s := range n.Subnets {
 		if !s.Gateway.IsValid() || opts.noAddress(s.Gateway.Is6()) {
 			continue
 		}
 		addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(s.Gateway, s.Prefix.Bits()))}
+		if s.Gateway.Is6() {
+			addr.Flags = unix.IFA_F_NODAD // the same gateway is on every host
+		}
 		if err := f.nl.AddrReplace(link, addr); err != nil {
 			return nil, fmt.Errorf("address %s on %q: %w", s.Gateway, name, err)
 		}
@@ -83,7 +93,8 @@ func (f *Fabric) makeBridge(n *state.Network) (*bridge, error) {
 }
 
 // bridgeSysctls prepare a bridge's link. route_localnet is what lets 127.0.0.1 reach them; the rules
-// drop what comes from a container for 127.0.0.0/8, which it would open otherwise.
+// drop what comes from a container for 127.0.0.0/8, which it would open otherwise. Without accept_dad the bridge has its
+// link-local address at once, by which it asks for its neighbours.
 func bridgeSysctls(name string, n *state.Network) error {
 	six := "1"
 	if n.IPv6 {
@@ -92,6 +103,7 @@ func bridgeSysctls(name string, n *state.Network) error {
 	return errors.Join(
 		sysctl("ipv4/conf/"+name+"/route_localnet", "1", false),
 		sysctl("ipv6/conf/"+name+"/accept_ra", "0", true),
+		sysctl("ipv6/conf/"+name+"/accept_dad", "0", true),
 		sysctl("ipv6/conf/"+name+"/disable_ipv6", six, true),
 	)
 }

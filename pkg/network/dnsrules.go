@@ -36,7 +36,7 @@ func redirectDNS(udp, tcp uint16, again bool) error {
 	addr := resolverAddr.As4()
 	for proto, port := range map[byte]uint16{unix.IPPROTO_UDP: udp, unix.IPPROTO_TCP: tcp} {
 		conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: slices.Concat(
-			loadDaddr(1), cmpData(expr.CmpOpEq, addr[:]...),
+			loadDaddr(v4, 1), cmpData(expr.CmpOpEq, addr[:]...),
 			loadProto(1), cmpData(expr.CmpOpEq, proto),
 			loadDport(1), cmpData(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(53)...),
 			[]expr.Any{

@@ -250,7 +250,7 @@ func TestManyNetworksAndPorts(t *testing.T) {
 		want.zones[z.bridge] = z
 	}
 	for i := range 3000 {
-		want.ports[portKey{6, netip.IPv4Unspecified(), uint16(10000 + i)}] = netip.AddrPortFrom(netip.MustParseAddr("10.200.1.2"), uint16(i+1))
+		want.ports[portKey{proto: 6, addr: netip.IPv4Unspecified(), port: uint16(10000 + i)}] = netip.AddrPortFrom(netip.MustParseAddr("10.200.1.2"), uint16(i+1))
 	}
 	assert.NilError(t, f.fw.replace(want))
 	assert.NilError(t, f.fw.removeZones(BridgeName(f.cfg.Host, testNetwork(7))))

@@ -14,29 +14,62 @@ import (
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
-// zone is what the rules know of a network: its bridge, its IPv4 subnets, and whether there is a way out.
+// zone is what the rules know of a network.
 type zone struct {
 	bridge   string
-	subnets  []netip.Prefix
-	internal bool
+	internal bool     // there is no way out, nor in
+	icc      bool     // its containers reach each other
+	trusted  []string // interfaces of the host from which all is let in
+	sides    [2]side  // IPv4, IPv6
+}
+
+// side is a zone in one address family.
+type side struct {
+	subnets    []netip.Prefix
+	masquerade bool       // what goes out has an address of the host as its source
+	source     netip.Addr // that one; invalid: one of the interface it leaves by
+	open       bool       // what comes in need not be published
+	routed     bool       // published ports are reached at the containers' addresses
 }
 
 func zoneOf(bridge string, n *state.Network) zone {
-	z := zone{bridge: bridge, internal: n.Internal}
-	for _, s := range n.Subnets {
-		if s.Prefix.Addr().Is4() {
-			z.subnets = append(z.subnets, s.Prefix.Masked())
+	o := optionsOf(n)
+	z := zone{bridge: bridge, internal: n.Internal, icc: o.ICC, trusted: o.Trusted}
+	for i, source := range []netip.Addr{o.Source4, o.Source6} {
+		mode := o.mode(i == v6)
+		nat := mode == GatewayNAT || mode == GatewayOpen
+		z.sides[i] = side{
+			masquerade: o.Masquerade && nat && !n.Internal, source: source,
+			open: mode == GatewayOpen, routed: mode == GatewayRouted,
 		}
+	}
+	for _, s := range n.Subnets {
+		side := &z.sides[familyOf(s.Prefix.Addr())]
+		side.subnets = append(side.subnets, s.Prefix.Masked())
 	}
 	return z
 }
 
-// portKey is a published port. An unspecified address stands for every local one.
+func (z zone) equal(o zone) bool {
+	return z.bridge == o.bridge && z.internal == o.internal && z.icc == o.icc && slices.Equal(z.trusted, o.trusted) &&
+		z.sides[v4].equal(o.sides[v4]) && z.sides[v6].equal(o.sides[v6])
+}
+
+func (s side) equal(o side) bool {
+	return slices.Equal(s.subnets, o.subnets) && s.masquerade == o.masquerade && s.source == o.source &&
+		s.open == o.open && s.routed == o.routed
+}
+
+// portKey is a published port. An unspecified address stands for every local one; port 0 for the container's own port at
+// the container's own address, which is only let through.
 type portKey struct {
 	proto uint8
 	addr  netip.Addr
 	port  uint16
+	to    uint16 // the container's port, of those that are only let through
 }
+
+func (k portKey) direct() bool { return k.port == 0 }
 
 // rules are the contents of the sets: all there is to know of the firewall.
 type rules struct {

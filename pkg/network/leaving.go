@@ -23,6 +23,7 @@ const (
 // leaver is a container's link on the host.
 type leaver struct {
 	link    string
+	inside  string // its name in the container, when it has no end on the host
 	network nereid.NetworkID
 	addr    netip.Addr
 	since   time.Time // of its container's removal
@@ -52,6 +53,9 @@ func (l *leaving) add(links map[nereid.EndpointID]leaver) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range links {
+		if e.link == "" {
+			continue
+		}
 		e.since = time.Now()
 		l.links[e.link] = e
 	}

@@ -35,6 +35,9 @@ func (n naming) bridge(vni uint32) string {
 	return fmt.Sprintf("%s%06x", n.bridgePrefix(), vni&0xffffff)
 }
 
+// dummy is the name of the link to nowhere that a network's containers are behind.
+func (n naming) dummy(vni uint32) string { return fmt.Sprintf("nd%s-%06x", n.tag, vni&0xffffff) }
+
 // alias marks a bridge that this daemon made, whatever its name. Links with another were there before and stay.
 func (n naming) alias(net *state.Network) string { return n.aliasPrefix() + string(net.ID) }
 

@@ -37,7 +37,7 @@ type Attachment struct {
 type Published struct {
 	Proto         string
 	HostIP        netip.Addr
-	HostPort      uint16
+	HostPort      uint16 // 0: none; the container's port is reached at its own address
 	ContainerAddr netip.Addr
 	ContainerPort uint16
 }

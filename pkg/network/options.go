@@ -181,6 +181,9 @@ func CheckInterface(name string) error {
 	return nil
 }
 
+// Routed tells whether a network's published ports are reached at the containers' own addresses, in one family.
+func Routed(n *state.Network, six bool) bool { return optionsOf(n).mode(six) == GatewayRouted }
+
 // HostBinding is where a port of a network answers when the user says no address; false: everywhere.
 func HostBinding(n *state.Network) (netip.Addr, bool) {
 	a := optionsOf(n).HostBinding

@@ -25,16 +25,22 @@ func (p Published) String() string {
 
 func (p Published) validate() error {
 	_, known := protocols[p.Proto]
-	if !known || !p.HostIP.IsValid() || !p.ContainerAddr.IsValid() || p.HostPort == 0 || p.ContainerPort == 0 {
+	if !known || !p.HostIP.IsValid() || !p.ContainerAddr.IsValid() || p.ContainerPort == 0 {
 		return fmt.Errorf("published port %s: %w", p, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }
 
-// key is the port as the rules have it; only IPv4 to IPv4 is the kernel's to carry. The rest goes through the
-// listener that holds the port.
+// direct tells whether the port is reached at the container's own address: nothing is translated, and nothing held.
+func (p Published) direct() bool { return p.HostPort == 0 }
+
+// key is the port as the rules have it; only what stays in its family is the kernel's to carry. The rest goes through
+// the listener that holds the port.
 func (p Published) key() (portKey, bool) {
-	return portKey{proto: protocols[p.Proto], addr: p.HostIP, port: p.HostPort}, p.HostIP.Is4() && p.ContainerAddr.Is4()
+	if p.direct() {
+		return portKey{proto: protocols[p.Proto], addr: p.ContainerAddr, to: p.ContainerPort}, true
+	}
+	return portKey{proto: protocols[p.Proto], addr: p.HostIP, port: p.HostPort}, p.HostIP.Is4() == p.ContainerAddr.Is4()
 }
 
 func (p Published) target() netip.AddrPort {
@@ -45,9 +51,15 @@ func (p Published) target() netip.AddrPort {
 type socket struct {
 	proto string
 	at    netip.AddrPort
+	to    netip.AddrPort // of one that takes nothing
 }
 
-func (p Published) socket() socket { return socket{p.Proto, netip.AddrPortFrom(p.HostIP, p.HostPort)} }
+func (p Published) socket() socket {
+	if p.direct() {
+		return socket{proto: p.Proto, to: p.target()}
+	}
+	return socket{proto: p.Proto, at: netip.AddrPortFrom(p.HostIP, p.HostPort)}
+}
 
 // Publish makes the container's open ports those given: it holds each with a socket, so that no other process takes
 // it, and opens them in one nftables batch. One that only leads elsewhere now keeps its socket. A port that another
@@ -196,6 +208,9 @@ func (f *Fabric) PortFree(proto string, addr netip.Addr, port uint16) bool {
 
 // hold binds a port and begins to carry what comes there.
 func (f *Fabric) hold(p Published) (*hold, error) {
+	if p.direct() {
+		return newHold(p, nil, f.log), nil
+	}
 	socket, err := bindPort(p.Proto, netip.AddrPortFrom(p.HostIP, p.HostPort))
 	if err != nil {
 		var errno unix.Errno

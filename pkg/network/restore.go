@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
@@ -50,6 +51,9 @@ func (f *Fabric) Restore(ctx context.Context, running []Restored) error {
 // want adds what a container needs to the rules.
 func (f *Fabric) want(w rules, r Restored) {
 	for _, a := range r.Attachments {
+		if isParented(a.Network) {
+			continue
+		}
 		name := BridgeName(f.cfg.Host, a.Network)
 		w.zones[name] = zoneOf(name, a.Network)
 	}
@@ -170,7 +174,7 @@ func (f *Fabric) sweepLinks(running []Restored) error {
 	for _, r := range running {
 		for _, a := range r.Attachments {
 			keep[f.names.veth(a.Endpoint.ID)] = true
-			keep[BridgeName(f.cfg.Host, a.Network)] = true
+			keep[f.linkOf(a.Network)] = true
 		}
 	}
 	links, err := untorn(f.nl.LinkList)
@@ -180,9 +184,7 @@ func (f *Fabric) sweepLinks(running []Restored) error {
 	var errs []error
 	for _, l := range links {
 		name := l.Attrs().Name
-		ours := strings.HasPrefix(name, f.names.vethPrefix()) || strings.HasPrefix(l.Attrs().Alias, f.names.aliasPrefix()) ||
-			strings.HasPrefix(name, f.names.bridgePrefix())
-		if ours && !keep[name] {
+		if (strings.HasPrefix(name, f.names.vethPrefix()) || f.made(l)) && !keep[name] {
 			errs = append(errs, f.deleteLink(name))
 		}
 	}
@@ -192,17 +194,34 @@ func (f *Fabric) sweepLinks(running []Restored) error {
 	return errors.Join(errs...)
 }
 
+// linkOf is the name of the link that a network has on the host.
+func (f *Fabric) linkOf(n *state.Network) string {
+	switch {
+	case !isParented(n):
+		return BridgeName(f.cfg.Host, n)
+	case n.Options[optionParent] != "":
+		return n.Options[optionParent]
+	}
+	return f.names.dummy(n.VNI)
+}
+
+// made tells whether this daemon made the link of a network, whatever its name; what was there before is not ours to
+// remove.
+func (f *Fabric) made(l netlink.Link) bool {
+	return strings.HasPrefix(l.Attrs().Alias, f.names.aliasPrefix()) || strings.HasPrefix(l.Attrs().Name, f.names.bridgePrefix())
+}
+
 // RemoveNetwork takes a network's bridge and rules away from this host. Not there is no error. Nothing may be
 // attached.
 func (f *Fabric) RemoveNetwork(_ context.Context, n *state.Network) error {
 	f.bridgesMu.Lock()
 	defer f.bridgesMu.Unlock()
-	name := BridgeName(f.cfg.Host, n)
+	name := f.linkOf(n)
 	delete(f.bridges, n.VNI)
 	err := f.fw.removeZones(name)
 	link, linkErr := f.nl.LinkByName(name)
-	if linkErr != nil || !strings.HasPrefix(link.Attrs().Alias, f.names.aliasPrefix()) && !strings.HasPrefix(name, f.names.bridgePrefix()) {
-		return err // none, or one that was there before the network
+	if linkErr != nil || !f.made(link) {
+		return err
 	}
 	return errors.Join(err, f.deleteLink(name))
 }

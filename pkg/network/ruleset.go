@@ -11,23 +11,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The sets. Their ids only tell them apart within one batch.
+// v4 and v6 count the address families; sets that come in both have an element type each.
+const (
+	v4 = 0
+	v6 = 1
+)
+
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return v4
+	}
+	return v6
+}
+
+// The sets. Those with a family's number at the end are one per family. Their ids only tell them apart within one batch.
 const (
 	setBridges   = "bridges"   // our bridges
 	setInternal  = "internal"  // bridges of networks without a way out
-	setSame      = "same"      // bridge . bridge: which may talk, each with itself
+	setMayTalk   = "maytalk"   // interface . bridge: from where all is let in, above all from itself
 	setSubnets   = "subnets"   // sources to masquerade
+	setSources   = "sources"   // sources → what they become
 	setOnLink    = "onlink"    // subnet . its bridge
+	setOpen      = "open"      // bridges that are reached at all ports
+	setRouted    = "routed"    // bridges whose published ports are reached at the containers' addresses
+	setDirect    = "direct"    // protocol . container address . port of those
 	setHostPorts = "hostports" // protocol . address . port → container address . port
 	setAnyPorts  = "anyports"  // protocol . port → container address . port, on every local address
 )
 
+// of is the name of a set of one family.
+func of(set string, family int) string { return set + [2]string{"4", "6"}[family] }
+
+// addrTypes of the families.
+var addrTypes = [2]nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr}
+
 var (
 	ifnamePair = nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)
-	addrIfname = nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIFName)
 	protoPort  = nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
-	hostPort   = nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeIPAddr, nftables.TypeInetService)
-	addrPort   = nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
 )
 
 // batch collects one change of the table.
@@ -45,15 +65,7 @@ func newBatch(conn *nftables.Conn, table string) *batch {
 }
 
 func setsOf(t *nftables.Table) map[string]*nftables.Set {
-	list := []*nftables.Set{
-		{Name: setBridges, KeyType: nftables.TypeIFName},
-		{Name: setInternal, KeyType: nftables.TypeIFName},
-		{Name: setSame, KeyType: ifnamePair, Concatenation: true},
-		{Name: setSubnets, KeyType: nftables.TypeIPAddr, Interval: true},
-		{Name: setOnLink, KeyType: addrIfname, Interval: true, Concatenation: true},
-		{Name: setHostPorts, KeyType: hostPort, Concatenation: true, IsMap: true, DataType: addrPort},
-		{Name: setAnyPorts, KeyType: protoPort, Concatenation: true, IsMap: true, DataType: addrPort},
-	}
+	list := allSets()
 	sets := make(map[string]*nftables.Set, len(list))
 	for i, s := range list {
 		s.Table, s.ID = t, uint32(i+1)
@@ -62,13 +74,38 @@ func setsOf(t *nftables.Table) map[string]*nftables.Set {
 	return sets
 }
 
+// allSets are the sets without table and id, always in the same order.
+func allSets() []*nftables.Set {
+	list := []*nftables.Set{
+		{Name: setBridges, KeyType: nftables.TypeIFName},
+		{Name: setInternal, KeyType: nftables.TypeIFName},
+		{Name: setMayTalk, KeyType: ifnamePair, Concatenation: true},
+	}
+	for family, addr := range addrTypes {
+		hostPort := nftables.MustConcatSetType(nftables.TypeInetProto, addr, nftables.TypeInetService)
+		addrPort := nftables.MustConcatSetType(addr, nftables.TypeInetService)
+		onLink := nftables.MustConcatSetType(addr, nftables.TypeIFName)
+		list = append(list,
+			&nftables.Set{Name: of(setSubnets, family), KeyType: addr, Interval: true},
+			&nftables.Set{Name: of(setSources, family), KeyType: addr, Interval: true, IsMap: true, DataType: addr},
+			&nftables.Set{Name: of(setOnLink, family), KeyType: onLink, Interval: true, Concatenation: true},
+			&nftables.Set{Name: of(setOpen, family), KeyType: nftables.TypeIFName},
+			&nftables.Set{Name: of(setRouted, family), KeyType: nftables.TypeIFName},
+			&nftables.Set{Name: of(setDirect, family), KeyType: hostPort, Concatenation: true},
+			&nftables.Set{Name: of(setHostPorts, family), KeyType: hostPort, Concatenation: true, IsMap: true, DataType: addrPort},
+			&nftables.Set{Name: of(setAnyPorts, family), KeyType: protoPort, Concatenation: true, IsMap: true, DataType: addrPort},
+		)
+	}
+	return list
+}
+
 // whole makes the table anew with these contents, in place of whatever is there.
 func (b *batch) whole(r rules) {
 	b.conn.AddTable(b.table) // or there would be nothing to delete
 	b.conn.DelTable(b.table)
 	b.conn.AddTable(b.table)
-	for _, name := range []string{setBridges, setInternal, setSame, setSubnets, setOnLink, setHostPorts, setAnyPorts} {
-		b.note(b.conn.AddSet(b.sets[name], nil))
+	for _, s := range allSets() {
+		b.note(b.conn.AddSet(b.sets[s.Name], nil))
 	}
 	b.chains()
 	b.difference(newRules(), r)
@@ -107,10 +144,6 @@ func (b *batch) difference(from, to rules) {
 	b.send(add, b.conn.SetAddElements)
 }
 
-func (z zone) equal(o zone) bool {
-	return z.bridge == o.bridge && z.internal == o.internal && slices.Equal(z.subnets, o.subnets)
-}
-
 // elementsPerMessage keeps a message's list below the 64 KiB that the length of a netlink attribute can say. It is
 // even, so that the two ends of an interval travel together.
 const elementsPerMessage = 256
@@ -131,33 +164,54 @@ func (e elements) add(set string, elem ...nftables.SetElement) { e[set] = append
 func (e elements) zone(z zone) {
 	name := ifname(z.bridge)
 	e.add(setBridges, nftables.SetElement{Key: name})
-	e.add(setSame, nftables.SetElement{Key: slices.Concat(name, name)})
+	if z.icc {
+		e.add(setMayTalk, nftables.SetElement{Key: slices.Concat(name, name)})
+	}
+	for _, t := range z.trusted {
+		e.add(setMayTalk, nftables.SetElement{Key: slices.Concat(ifname(t), name)})
+	}
 	if z.internal {
 		e.add(setInternal, nftables.SetElement{Key: name})
 	}
-	for _, p := range z.subnets {
-		first, last := p.Addr().As4(), lastAddr(p).As4()
-		e.add(setOnLink, nftables.SetElement{
-			Key:    slices.Concat(first[:], name),
-			KeyEnd: slices.Concat(last[:], name),
-		})
-		if z.internal {
+	for family, s := range z.sides {
+		e.side(family, name, s)
+	}
+}
+
+func (e elements) side(family int, bridge []byte, s side) {
+	if s.open {
+		e.add(of(setOpen, family), nftables.SetElement{Key: bridge})
+	}
+	if s.routed {
+		e.add(of(setRouted, family), nftables.SetElement{Key: bridge})
+	}
+	for _, p := range s.subnets {
+		first, last := p.Addr().AsSlice(), lastAddr(p).AsSlice()
+		e.add(of(setOnLink, family), nftables.SetElement{Key: slices.Concat(first, bridge), KeyEnd: slices.Concat(last, bridge)})
+		if !s.masquerade {
 			continue
 		}
-		e.add(setSubnets, nftables.SetElement{Key: first[:]})
-		end := lastAddr(p).Next().As4()
-		e.add(setSubnets, nftables.SetElement{Key: end[:], IntervalEnd: true})
+		end := nftables.SetElement{Key: lastAddr(p).Next().AsSlice(), IntervalEnd: true}
+		if s.source.IsValid() {
+			e.add(of(setSources, family), nftables.SetElement{Key: first, Val: s.source.AsSlice()}, end)
+			continue
+		}
+		e.add(of(setSubnets, family), nftables.SetElement{Key: first}, end)
 	}
 }
 
 func (e elements) port(k portKey, to netip.AddrPort) {
+	family := familyOf(k.addr)
 	val := slices.Concat(to.Addr().AsSlice(), word16(to.Port()))
 	key := []byte{k.proto, 0, 0, 0}
-	if k.addr.IsUnspecified() {
-		e.add(setAnyPorts, nftables.SetElement{Key: slices.Concat(key, word16(k.port)), Val: val})
-		return
+	switch {
+	case k.direct():
+		e.add(of(setDirect, family), nftables.SetElement{Key: slices.Concat(key, val)})
+	case k.addr.IsUnspecified():
+		e.add(of(setAnyPorts, family), nftables.SetElement{Key: slices.Concat(key, word16(k.port)), Val: val})
+	default:
+		e.add(of(setHostPorts, family), nftables.SetElement{Key: slices.Concat(key, k.addr.AsSlice(), word16(k.port)), Val: val})
 	}
-	e.add(setHostPorts, nftables.SetElement{Key: slices.Concat(key, k.addr.AsSlice(), word16(k.port)), Val: val})
 }
 
 // word16 is a port in a field of a concatenation: four bytes.
@@ -182,39 +236,66 @@ func lastAddr(p netip.Prefix) netip.Addr {
 // chains are all there are, whatever the number of networks, containers and ports:
 //
 //	guard        what a container sends to 127.0.0.0/8 never reaches the host's loopback
-//	publish      the destination of a published port becomes the container's
-//	prerouting   … for what arrives, except at 127.0.0.0/8: that can only be forged
-//	output       … for what the host's own processes send
+//	publish      the destination of a published port becomes the container's; one chain per family
+//	prerouting   … for what arrives, except at the loopback's addresses: that can only be forged
+//	output       … for what the host's own processes send, except to ::1, from which nothing can be routed
 //	postrouting  sources become the host's: out of our networks; from 127.0.0.1; and for a container that reached
 //	             one of its own network through a published port, or the answer would not pass by us
 //	forward      answers, the same network, published ports, and out; nothing else gets to a container. A chain can
 //	             only refuse: what another table drops stays dropped whatever is accepted here.
 func (b *batch) chains() {
-	publish := b.conn.AddChain(&nftables.Chain{Name: "publish", Table: b.table})
-	b.rule(publish, loadProto(1), loadDaddr(9), loadDport(10), mapTo(setHostPorts), dnat())
-	b.rule(publish, loadProto(1), loadDport(9), mapTo(setAnyPorts), dnat())
+	publish := [2]*nftables.Chain{}
+	for family := range addrTypes {
+		c := b.conn.AddChain(&nftables.Chain{Name: of("publish", family), Table: b.table})
+		words := addrWords(family)
+		b.rule(c, loadProto(1), loadDaddr(family, 9), loadDport(9+words), mapTo(of(setHostPorts, family)), dnat(family))
+		b.rule(c, loadProto(1), loadDport(9), mapTo(of(setAnyPorts, family)), dnat(family))
+		publish[family] = c
+	}
 
 	guard := b.base("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
-	b.rule(guard, iifname(1), in(setBridges), isIPv4(), loopback(daddrOffset, expr.CmpOpEq), verdict(expr.VerdictDrop))
+	b.rule(guard, iifname(1), in(setBridges), is(v4), loopback(daddrOffset, expr.CmpOpEq), verdict(expr.VerdictDrop))
 
 	pre := b.base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
-	b.rule(pre, isIPv4(), loopback(daddrOffset, expr.CmpOpNeq), toLocal(), jump("publish"))
+	b.rule(pre, is(v4), loopback(daddrOffset, expr.CmpOpNeq), toLocal(), jump(publish[v4].Name))
+	b.rule(pre, is(v6), toLocal(), jump(publish[v6].Name))
 
 	out := b.base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
-	b.rule(out, isIPv4(), toLocal(), jump("publish"))
+	b.rule(out, is(v4), toLocal(), jump(publish[v4].Name))
+	b.rule(out, is(v6), notLoopback6(), toLocal(), jump(publish[v6].Name))
 
-	post := b.base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
-	b.rule(post, isIPv4(), loadSaddr(1), in(setSubnets), oifname(1), notIn(setBridges), masquerade())
-	b.rule(post, isDNAT(), isIPv4(), loadSaddr(1), oifname(9), in(setOnLink), masquerade())
-	b.rule(post, isIPv4(), loopback(saddrOffset, expr.CmpOpEq), oifname(1), in(setBridges), masquerade())
-
-	fwd := b.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-	b.rule(fwd, ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept))
-	b.rule(fwd, iifname(1), oifname(2), in(setSame), verdict(expr.VerdictAccept))
-	b.rule(fwd, iifname(1), in(setInternal), verdict(expr.VerdictDrop))
-	b.rule(fwd, isDNAT(), verdict(expr.VerdictAccept))
-	b.rule(fwd, oifname(1), in(setBridges), verdict(expr.VerdictDrop))
+	b.sourceChain()
+	b.forwardChain()
 }
+
+func (b *batch) sourceChain() {
+	post := b.base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	for family := range addrTypes {
+		b.rule(post, is(family), loadSaddr(family, 1), in(of(setSubnets, family)), oifname(1), notIn(setBridges), masquerade())
+		b.rule(post, is(family), oifname(1), notIn(setBridges), loadSaddr(family, 1), mapTo(of(setSources, family)), snat(family))
+		b.rule(post, isDNAT(), is(family), loadSaddr(family, 1), oifname(8+addrWords(family)), in(of(setOnLink, family)), masquerade())
+	}
+	b.rule(post, is(v4), loopback(saddrOffset, expr.CmpOpEq), oifname(1), in(setBridges), masquerade())
+}
+
+func (b *batch) forwardChain() {
+	fwd := b.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
+	b.rule(fwd, ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept)
+	b.rule(fwd, iifname(1), oifname(2), in(setMayTalk), accept)
+	b.rule(fwd, iifname(1), in(setInternal), drop)
+	b.rule(fwd, oifname(1), in(setInternal), drop)
+	b.rule(fwd, isDNAT(), accept)
+	for family := range addrTypes {
+		b.rule(fwd, is(family), oifname(1), in(of(setOpen, family)), iifname(1), notIn(setBridges), accept)
+		b.rule(fwd, is(family), loadProto(1), loadDaddr(family, 9), loadDport(9+addrWords(family)), in(of(setDirect, family)), accept)
+		b.rule(fwd, is(family), oifname(1), in(of(setRouted, family)), protoIs(echoProtocols[family]), accept)
+	}
+	b.rule(fwd, oifname(1), in(setBridges), drop)
+}
+
+// echoProtocols carry ping, and what routers have to say.
+var echoProtocols = [2]byte{unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6}
 
 func (b *batch) base(name string, typ nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority) *nftables.Chain {
 	accept := nftables.ChainPolicyAccept
@@ -234,15 +315,24 @@ func (b *batch) rule(c *nftables.Chain, parts ...[]expr.Any) {
 }
 
 // What follows are the expressions of the rules. Register 1 is four words, 8 to 11 when counted as words; 2 begins at
-// word 12. Concatenations are read from words in a row.
+// word 12. Concatenations are read from words in a row; an IPv6 address has four.
 
 const (
-	saddrOffset = 12 // in the IPv4 header
-	daddrOffset = 16
+	saddrOffset  = 12 // in the IPv4 header
+	daddrOffset  = 16
+	saddrOffset6 = 8 // in the IPv6 header
+	daddrOffset6 = 24
 )
 
-func loadSaddr(reg uint32) []expr.Any { return network(saddrOffset, 4, reg) }
-func loadDaddr(reg uint32) []expr.Any { return network(daddrOffset, 4, reg) }
+func addrWords(family int) uint32 { return [2]uint32{1, 4}[family] }
+
+func loadSaddr(family int, reg uint32) []expr.Any {
+	return network([2]uint32{saddrOffset, saddrOffset6}[family], 4*addrWords(family), reg)
+}
+
+func loadDaddr(family int, reg uint32) []expr.Any {
+	return network([2]uint32{daddrOffset, daddrOffset6}[family], 4*addrWords(family), reg)
+}
 
 func network(offset, length, reg uint32) []expr.Any {
 	return []expr.Any{&expr.Payload{
@@ -272,11 +362,19 @@ func mapTo(set string) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: set}}
 }
 
-// dnat takes the address from word 8 and the port from word 9.
-func dnat() []expr.Any {
+// nfproto of the families.
+var nfproto = [2]byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6}
+
+// dnat takes the address from word 8 and the port from the word after it.
+func dnat(family int) []expr.Any {
 	return []expr.Any{&expr.NAT{
-		Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: unix.NFT_REG32_01,
+		Type: expr.NATTypeDestNAT, Family: uint32(nfproto[family]), RegAddrMin: 1, RegProtoMin: 8 + addrWords(family),
 	}}
+}
+
+// snat takes the address from register 1.
+func snat(family int) []expr.Any {
+	return []expr.Any{&expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(nfproto[family]), RegAddrMin: 1}}
 }
 
 func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }
@@ -285,8 +383,16 @@ func cmpData(op expr.CmpOp, data ...byte) []expr.Any {
 	return []expr.Any{&expr.Cmp{Op: op, Register: 1, Data: data}}
 }
 
-func isIPv4() []expr.Any {
-	return slices.Concat(meta(expr.MetaKeyNFPROTO, 1), cmpData(expr.CmpOpEq, unix.NFPROTO_IPV4))
+// is of a family.
+func is(family int) []expr.Any {
+	return slices.Concat(meta(expr.MetaKeyNFPROTO, 1), cmpData(expr.CmpOpEq, nfproto[family]))
+}
+
+func protoIs(proto byte) []expr.Any { return slices.Concat(loadProto(1), cmpData(expr.CmpOpEq, proto)) }
+
+// notLoopback6: the destination is not ::1.
+func notLoopback6() []expr.Any {
+	return slices.Concat(loadDaddr(v6, 1), cmpData(expr.CmpOpNeq, netip.IPv6Loopback().AsSlice()...))
 }
 
 // loopback compares the first byte of an address with 127.

@@ -117,6 +117,11 @@ func (f *Fabric) Remove(_ context.Context, id nereid.ContainerID) error {
 	}
 	defer sb.mu.Unlock()
 	err = f.unpublish(sb, sb.published())
+	for _, l := range sb.links {
+		if l.inside != "" { // or its hardware address stays taken until the namespace is gone
+			err = errors.Join(err, f.unplug(sb, l))
+		}
+	}
 	sb.stopLocked()
 	err = errors.Join(err, removeNetns(sb.path))
 	f.leaving.add(sb.links)

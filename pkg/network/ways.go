@@ -73,18 +73,18 @@ func waysOf(plugs []plug) (w ways) {
 // set makes the default routes, in place of those that are there.
 func (w ways) set(nl *netlink.Handle) error {
 	if w.v4 != nil {
-		if err := defaultRoute(nl, w.v4.inside, w.v4.Endpoint.Gateway); err != nil {
+		if err := w.v4.defaultRoute(nl, w.v4.Endpoint.Gateway); err != nil {
 			return err
 		}
 	}
 	if w.v6 != nil {
-		return defaultRoute(nl, w.v6.inside, w.v6.Endpoint.Gateway6)
+		return w.v6.defaultRoute(nl, w.v6.Endpoint.Gateway6)
 	}
 	return nil
 }
 
-func defaultRoute(nl *netlink.Handle, inside string, gw netip.Addr) error {
-	link, err := nl.LinkByName(inside)
+func (p *plug) defaultRoute(nl *netlink.Handle, gw netip.Addr) error {
+	link, err := nl.LinkByName(p.inside)
 	if err != nil {
 		return err
 	}
@@ -92,8 +92,11 @@ func defaultRoute(nl *netlink.Handle, inside string, gw netip.Addr) error {
 	if gw.Is4() {
 		all = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	}
-	err = nl.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(all), Gw: gw.AsSlice()})
-	if err != nil {
+	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(all), Gw: gw.AsSlice()}
+	if onWire(p.Network) {
+		route.Gw, route.Scope = nil, netlink.SCOPE_LINK
+	}
+	if err := nl.RouteReplace(route); err != nil {
 		return fmt.Errorf("default route by %s: %w", gw, err)
 	}
 	return nil
