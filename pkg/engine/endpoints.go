@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/docker/docker/api/types/container"
 	networktypes "github.com/docker/docker/api/types/network"
 
+	"github.com/nereid-paas/nereid/pkg/network"
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
@@ -26,10 +28,12 @@ func (n *Networks) Endpoints(r *state.Container, cfg *networktypes.NetworkingCon
 	if r.HostConfig.NetworkMode.IsContainer() || r.Config.NetworkDisabled {
 		return list, nil
 	}
-	main := mainNetwork(r)
+	main := n.mainNetwork(r)
 	configs := map[string]*networktypes.EndpointSettings{}
 	if cfg != nil {
-		maps.Copy(configs, cfg.EndpointsConfig)
+		for ref, c := range cfg.EndpointsConfig {
+			configs[n.networkName(r, ref)] = c
+		}
 	}
 	if len(configs) == 0 {
 		configs[main] = &networktypes.EndpointSettings{}
@@ -49,12 +53,26 @@ func (n *Networks) Endpoints(r *state.Container, cfg *networktypes.NetworkingCon
 	return list, nil
 }
 
-// mainNetwork is the one that the network mode names.
-func mainNetwork(r *state.Container) string {
-	if mode := r.HostConfig.NetworkMode; mode != "" && !mode.IsDefault() {
-		return mode.NetworkName()
+// mainNetwork is the one that the network mode names. Part of an id in its place becomes the whole.
+func (n *Networks) mainNetwork(r *state.Container) string {
+	mode := r.HostConfig.NetworkMode
+	if mode.IsUserDefined() {
+		if record, err := n.State.View().FindNetwork(r.Account, string(mode)); err == nil && string(mode) != record.Name {
+			r.HostConfig.NetworkMode = container.NetworkMode(record.ID)
+		}
 	}
-	return networktypes.NetworkBridge
+	return n.networkName(r, mode.NetworkName())
+}
+
+// networkName is the name of a network that the user wrote as a name or an id; one that is not there is taken as it is.
+func (n *Networks) networkName(r *state.Container, ref string) string {
+	if ref == "" || ref == networktypes.NetworkDefault {
+		return networktypes.NetworkBridge
+	}
+	if record, err := n.State.View().FindNetwork(r.Account, ref); err == nil {
+		return record.Name
+	}
+	return ref
 }
 
 func btoi(b bool) int {
@@ -131,6 +149,14 @@ func checkEndpoint(record *state.Network, ref string, ep *networktypes.EndpointS
 	if ep.MacAddress != "" {
 		if _, err := net.ParseMAC(ep.MacAddress); err != nil {
 			return fmt.Errorf("invalid MAC address %s", ep.MacAddress)
+		}
+	}
+	if err := network.CheckSysctls(ep.DriverOpts); err != nil {
+		errs = append(errs, err)
+	}
+	if name := ep.DriverOpts[optionInterface]; name != "" {
+		if err := network.CheckInterface(name); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if err := bullets(errs); err != nil {

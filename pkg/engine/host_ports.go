@@ -217,6 +217,10 @@ func (n *Networks) claimPorts(r *state.Container, w way) ([]state.HostPort, []st
 	claims := &portClaims{view: n.State.View(), records: map[portKey]*state.Port{}}
 	var ports []state.HostPort
 	for _, q := range requests {
+		ports = append(ports, w.takeRouted(&q)...)
+		if len(q.hostIPs) == 0 {
+			continue
+		}
 		port, err := n.choosePort(claims, q)
 		if err != nil {
 			return nil, nil, err
@@ -321,6 +325,9 @@ func ephemeralPorts() (first, last uint16) {
 func (n *Networks) releasePorts(r *state.Container) []state.Op {
 	claims := &portClaims{view: n.State.View(), records: map[portKey]*state.Port{}}
 	for _, p := range r.Ports {
+		if p.HostPort == 0 {
+			continue
+		}
 		k := portKey{p.Proto, p.HostPort}
 		rec := claims.record(k)
 		if rec == nil {
@@ -341,6 +348,12 @@ func portMap(r *state.Container) nat.PortMap {
 	}
 	for _, p := range r.Ports {
 		port := nat.Port(strconv.Itoa(int(p.ContainerPort)) + "/" + p.Proto)
+		if p.HostPort == 0 { // reached at the container's own address
+			if _, listed := ports[port]; !listed {
+				ports[port] = nil
+			}
+			continue
+		}
 		ports[port] = append(ports[port], nat.PortBinding{HostIP: p.HostIP.String(), HostPort: strconv.Itoa(int(p.HostPort))})
 	}
 	return ports

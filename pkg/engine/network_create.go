@@ -173,7 +173,9 @@ func (n *Networks) checkOptions(record *state.Network) (warning string, err erro
 	var unknown []string
 	switch record.Driver {
 	case driverMacvlan, driverIPvlan:
-		unknown, err = network.CheckParent(record)
+		if unknown, err = network.CheckParent(record); err == nil {
+			err = n.checkParent(record)
+		}
 	default:
 		unknown, err = n.checkBridge(record)
 	}
@@ -181,6 +183,21 @@ func (n *Networks) checkOptions(record *state.Network) (warning string, err erro
 		return "", err
 	}
 	return "ignored unknown driver options: " + strings.Join(unknown, ", "), nil
+}
+
+// checkParent refuses a second network behind a parent, where the kernel would.
+func (n *Networks) checkParent(record *state.Network) error {
+	parent := record.Options["parent"]
+	for _, other := range n.State.View().AllNetworks() {
+		if parent == "" || other.Options["parent"] != parent || isFabric(other) {
+			continue
+		}
+		if record.Driver == driverIPvlan || other.Driver == driverIPvlan ||
+			record.Options["macvlan_mode"] == "passthru" || other.Options["macvlan_mode"] == "passthru" {
+			return errInternal("network %s is already using parent interface %s", other.ID, parent)
+		}
+	}
+	return nil
 }
 
 func (n *Networks) checkBridge(record *state.Network) (unknown []string, err error) {

@@ -69,6 +69,28 @@ func (w way) published(ports []state.HostPort) []network.Published {
 	return list
 }
 
+// takeRouted takes out of a request the addresses of families that are routed: their ports are reached at the container's
+// own addresses and take none of the host.
+func (w way) takeRouted(q *portRequest) (ports []state.HostPort) {
+	var rest []netip.Addr
+	for _, ip := range q.hostIPs {
+		at, any := w.v4, netip.IPv4Unspecified()
+		if ip.Is6() {
+			at, any = w.v6, netip.IPv6Unspecified()
+		}
+		if at == nil || !network.Routed(at.Network, ip.Is6()) {
+			rest = append(rest, ip)
+			continue
+		}
+		p := state.HostPort{Proto: q.proto, HostIP: any, ContainerPort: q.containerPort}
+		if !slices.Contains(ports, p) {
+			ports = append(ports, p)
+		}
+	}
+	q.hostIPs = rest
+	return ports
+}
+
 // gatewayIn is the gateway of endpoints in a subnet; none on a network without a way out.
 func gatewayIn(record *state.Network, s state.Subnet) netip.Addr {
 	if record.Internal {
