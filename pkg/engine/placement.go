@@ -107,7 +107,8 @@ func (p *placement) catchUpLocked() {
 	if p.fleet == nil {
 		p.beginLocked()
 	}
-	for _, c := range p.watcher.Take() {
+	changes, _ := p.watcher.Poll()
+	for _, c := range changes {
 		p.learnLocked(c)
 	}
 	if _, ok := p.fleet.Find(p.host); !ok { // its record is being written

@@ -62,6 +62,7 @@ type indexes struct {
 	everyAccount   *grouping[whole, *Account]
 	everyHost      *grouping[whole, *Host]
 	indexersByKind map[Kind]indexer
+	namesIndexes
 }
 
 func newIndexes() *indexes {
@@ -70,12 +71,14 @@ func newIndexes() *indexes {
 	x.indexNetworks()
 	x.indexVolumesAndImages()
 	x.indexFleet()
+	x.indexNames()
 	x.indexersByKind = map[Kind]indexer{
 		KindAccount: x.accounts, KindHost: x.hosts, KindContainer: x.containers, KindName: x.names,
 		KindNetwork: x.networks, KindNetworkName: x.networkNames, KindNetworkPlan: x.networkPlan,
 		KindAddress: x.addresses, KindPort: x.ports,
 		KindVolume: x.volumes, KindImage: x.images, KindTag: x.tags,
 	}
+	x.namesIndexers(x.indexersByKind)
 	return x
 }
 

@@ -138,7 +138,7 @@ func newRecord(key string) Record {
 	case KindTag:
 		return &Tag{}
 	}
-	return nil
+	return newNamesRecord(Kind(kind))
 }
 
 // containerOf reads whose key a container's is.

@@ -17,6 +17,11 @@
 //	/nereid/v1/volumes/ACCOUNT/NAME
 //	/nereid/v1/images/ACCOUNT/ID
 //	/nereid/v1/tags/ACCOUNT/REF
+//	/nereid/v1/cnszones/APEX                     what operators said of a DNS zone
+//	/nereid/v1/cnskeys/APEX/TAG                  keys that sign zones; TAG: 4 hex digits
+//	/nereid/v1/tsigkeys/NAME                     keys shared with other name servers
+//	/nereid/v1/namings/ACCOUNT/ID                what was said of a container's names at run time
+//	/nereid/v1/absences/HOST                     hosts that cannot be reached
 //	/nereid/v1/events/HOST/TIME/ACCOUNT          TIME: 20 digits of nanoseconds, growing with each event of HOST
 //
 // A host that keeps only its own part of a large fleet watches containers/HOST/ and, for each network its containers

@@ -17,11 +17,31 @@ type Change struct {
 // the number of records, whatever the pace of its reader. It starts at the view's present: take the snapshot after
 // Watch.
 func (v *View) Watch(kinds ...Kind) *Watcher {
-	w := &Watcher{view: v, kinds: kinds, byKey: map[string]*list.Element{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w := newWatcher(v, kinds)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.watchers[w] = struct{}{}
 	return w
+}
+
+// WatchFrom is Watch that begins with all there is: the records of the kinds named as changes from nothing, and the
+// revision as of which they are these.
+func (v *View) WatchFrom(kinds ...Kind) (*Watcher, []Change, Revision) {
+	w := newWatcher(v, kinds)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.watchers[w] = struct{}{}
+	var all []Change
+	for _, r := range v.records {
+		if w.wants(r.kind()) {
+			all = append(all, Change{New: r})
+		}
+	}
+	return w, all, v.rev
+}
+
+func newWatcher(v *View, kinds []Kind) *Watcher {
+	return &Watcher{view: v, kinds: kinds, byKey: map[string]*list.Element{}, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // Watcher: see View.Watch. One goroutine uses it.
@@ -59,8 +79,16 @@ func (w *Watcher) Next(ctx context.Context) ([]Change, error) {
 	}
 }
 
-// Take returns what Next would, and does not block: nothing, when nothing changed.
-func (w *Watcher) Take() []Change { return w.take() }
+// Wake tells that something may have changed since the last Next or Poll: for those who wait for other things too.
+func (w *Watcher) Wake() <-chan struct{} { return w.wake }
+
+// Poll is Next that does not wait: there may be no change. The revision is the one as of which the changes, with those
+// told before, are all there are.
+func (w *Watcher) Poll() ([]Change, Revision) {
+	w.view.mu.RLock() // changes are told under the lock
+	defer w.view.mu.RUnlock()
+	return w.take(), w.view.rev
+}
 
 func (w *Watcher) take() []Change {
 	w.mu.Lock()
