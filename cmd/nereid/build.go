@@ -146,7 +146,7 @@ func (a *authority) ServeDNS(ctx context.Context, query *dns.Msg) *dns.Msg {
 }
 
 func (d *daemon) buildNames(ctx context.Context, o options) (err error) {
-	d.publisher, err = publish.New(d.store.View(), publish.Config{DC: o.dc, Zone: o.zone})
+	d.publisher, err = publish.New(d.store, publish.Config{Host: d.host, DC: o.dc, Zone: o.zone})
 	if err != nil {
 		return err
 	}

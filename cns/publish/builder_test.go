@@ -17,11 +17,19 @@ import (
 
 const apex = "dc1.cns.internal."
 
-func newBuilder(t *testing.T) *publish.Builder {
+// builder is one whose sets alone matter.
+type builder struct{ *publish.Builder }
+
+func (b builder) Apply(changes []state.Change, rev state.Revision) *zone.Set {
+	set, _ := b.Builder.Apply(changes, rev)
+	return set
+}
+
+func newBuilder(t *testing.T) builder {
 	t.Helper()
-	b, err := publish.NewBuilder(publish.Config{DC: "dc1", Zone: "cns.internal"})
+	b, err := publish.NewBuilder(publish.Config{Host: "h1", DC: "dc1", Zone: "cns.internal"})
 	assert.NilError(t, err)
-	return b
+	return builder{b}
 }
 
 // web is a running container of a service, on one network.

@@ -62,7 +62,7 @@ func TestPublisherFollowsTheState(t *testing.T) {
 	s := openState(t)
 	c := web(func(*state.Container) {})
 	commit(t, s, state.Create(bridge()), state.Create(c))
-	p, err := publish.New(s.View(), publish.Config{DC: "dc1", Zone: "cns.internal"})
+	p, err := publish.New(s, publish.Config{Host: "h1", DC: "dc1", Zone: "cns.internal"})
 	assert.NilError(t, err)
 	assert.Assert(t, p.Zones() == nil, "zones before the state was read")
 	background(t, p.Run, nil)
@@ -81,13 +81,4 @@ func TestPublisherFollowsTheState(t *testing.T) {
 	waitFor(t, p, "Answer Answer")
 	commit(t, s, state.Delete(c))
 	waitFor(t, p, "NXDomain NXDomain")
-}
-
-func TestProblemsTellWhyANameIsNotThere(t *testing.T) {
-	s := openState(t)
-	p, err := publish.New(s.View(), publish.Config{DC: "dc1", Zone: "cns.internal"})
-	assert.NilError(t, err)
-	problems := p.Problems(web(func(c *state.Container) { c.Name = "my_web" }))
-	assert.Equal(t, len(problems), 1)
-	assert.Equal(t, problems[0].What, "name")
 }

@@ -18,7 +18,7 @@ import (
 // TestFromStateToWire: a container that starts is resolvable, one that ends is not, for a client that asks over UDP.
 func TestFromStateToWire(t *testing.T) {
 	s := openState(t)
-	p, err := publish.New(s.View(), publish.Config{DC: "dc1", Zone: "cns.internal"})
+	p, err := publish.New(s, publish.Config{Host: "h1", DC: "dc1", Zone: "cns.internal"})
 	assert.NilError(t, err)
 	background(t, p.Run, nil)
 	srv := server.New(p, server.Config{Listen: []string{"127.0.0.1:0"}}, zap.NewNop())

@@ -1,9 +1,36 @@
 package record
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 )
+
+// Zone is where a container is to be named, and how.
+type Zone struct {
+	Apex string // fully qualified: "dc1.cns.internal."
+	TTL  uint32 // of all records, in seconds
+	// Outer zones have the addresses of hosts and the ports published there; inner zones the containers' own.
+	Outer bool
+	// PerNetwork: an instance also has a name for each network that an account has made, NETWORK.NAME.inst.….
+	PerNetwork bool
+}
+
+// Endpoint is where an instance can be reached: on a network, or at a host.
+type Endpoint struct {
+	Network string // empty for the host's
+	// Own: the account made the network, so that its name says something to people.
+	Own bool
+	// Pointer: the PTR records of its addresses lead into this zone.
+	Pointer   bool
+	Addresses []netip.Addr // of either family
+}
+
+// Port is a published port.
+type Port struct {
+	Container, Host uint16
+}
 
 // Instance is what the naming rules need to know of a container.
 type Instance struct {
@@ -11,13 +38,21 @@ type Instance struct {
 	Name    string // as people gave it
 	ID      string
 	Labels  map[string]string
-	// Addresses are those on its networks, of either family, in the order of attachment.
-	Addresses []netip.Addr
-	// Running: a process exists. Serving: it may answer, that is, it is not paused and, where there is a health check,
-	// healthy.
-	Running, Serving bool
-	// NotServing says in words why it does not serve.
+	// Endpoints are those that the zone is to list, in the order of attachment.
+	Endpoints []Endpoint
+	Ports     []Port
+	// AtHost: it shares its host's network, so every port is published.
+	AtHost bool
+	// Running: a process exists. NotServing says in words why it may not answer all the same: paused, not healthy yet;
+	// empty when it may.
+	Running    bool
 	NotServing string
+	// Unlisted says in words why the zone lists no address of it.
+	Unlisted string
+	// Down: taken out of its services at run time, whatever the label says; Up: put back. Challenges are the ACME
+	// challenges given at run time.
+	Down, Up   bool
+	Challenges []string
 }
 
 // Problem says why a container lacks a name that somebody may expect.
@@ -29,88 +64,100 @@ type Problem struct {
 // String is the problem in one line.
 func (p Problem) String() string { return p.What + ": " + p.Why }
 
+func sortProblems(all []Problem) {
+	slices.SortStableFunc(all, func(a, b Problem) int { return cmp.Compare(a.What, b.What) })
+}
+
 // idDigits is how many digits of the id name an instance: as many as lists show. All 64 do not fit into a DNS label.
 const idDigits = 12
 
-// Build says which records a container has, below the suffix (fully qualified, such as "dc1.cns.internal."), and which
-// it lacks and why. A container that is not running has none. The order of the records is fixed.
-func Build(suffix string, in Instance) ([]Record, []Problem) {
-	b := &builder{in: in}
+// Build says which records a container has in a zone, and which it lacks and why. A container that is not running has
+// none. The order of the records is fixed.
+func Build(z Zone, in Instance) ([]Record, []Problem) {
+	b := &builder{zone: z, in: in}
 	b.switches()
 	account, err := Label(in.Account)
 	if err != nil {
 		b.problem("account", err)
 		return nil, b.problems
 	}
-	b.suffix = account + "." + suffix
-	services := b.services() // for their problems, also of one that is not to be named now
+	b.suffix = account + "." + z.Apex
+	services := append(b.labelServices(), b.composeServices()...) // for their problems, also of one not to be named now
+	b.challenges()
 	switch {
 	case b.disabled:
-		b.problems = append(b.problems, Problem{"instance", "disabled by label"})
+		b.because("instance", "disabled by label")
 	case !in.Running:
-		b.problems = append(b.problems, Problem{"instance", "not running"})
+		b.because("instance", "not running")
+	case len(b.addresses()) == 0 && in.Unlisted != "":
+		b.because("instance", in.Unlisted)
 	default:
 		b.instance()
 		b.service(services)
 		b.pointer()
+		b.monitor()
 	}
 	return b.records, b.problems
 }
 
-// Problems are the reasons of Build alone: why a container lacks names.
-func Problems(suffix string, in Instance) []Problem {
-	_, problems := Build(suffix, in)
-	return problems
-}
-
 // builder collects the records of one container.
 type builder struct {
+	zone           Zone
 	in             Instance
 	suffix         string // of the account
 	disabled, down bool
+	challenge      []string
 	primary        string // the name that PTR and SRV records lead to
 	records        []Record
 	problems       []Problem
 }
 
-func (b *builder) problem(what string, err error) {
-	b.problems = append(b.problems, Problem{What: what, Why: err.Error()})
+func (b *builder) problem(what string, err error) { b.because(what, err.Error()) }
+
+func (b *builder) because(what, why string) {
+	b.problems = append(b.problems, Problem{What: what, Why: why})
 }
 
 // switches reads the labels that turn names off.
 func (b *builder) switches() {
 	if key, v, ok := lookup(b.in.Labels, labelDisable); ok {
-		on, err := parseSwitch(v)
+		var err error
+		if b.disabled, err = disabled(v); err != nil {
+			b.problem(key, err)
+		}
+	}
+	if key, v, ok := lookup(b.in.Labels, labelStatus); ok {
+		var err error
+		if b.down, err = Status(v); err != nil {
+			b.problem(key, err)
+		}
+	}
+	b.down = (b.down || b.in.Down) && !b.in.Up
+}
+
+func (b *builder) challenges() {
+	b.challenge = b.in.Challenges
+	if key, v, ok := lookup(b.in.Labels, labelChallenge); ok {
+		given, err := Challenges(v)
 		if err != nil {
 			b.problem(key, err)
 		}
-		b.disabled = on
+		b.challenge = append(slices.Clone(given), b.challenge...)
 	}
-	if key, v, ok := lookup(b.in.Labels, labelStatus); ok {
-		switch v {
-		case "down":
-			b.down = true
-		case "up":
-		default:
-			b.problem(key, fmt.Errorf("%q is neither up nor down", v))
-		}
+}
+
+// addresses are all that the zone is to list.
+func (b *builder) addresses() []netip.Addr {
+	var all []netip.Addr
+	for _, e := range b.in.Endpoints {
+		all = append(all, e.Addresses...)
 	}
+	return all
 }
 
 // instance names the container itself, by name and by id.
 func (b *builder) instance() {
-	var names []string
-	if label, err := Label(b.in.Name); err != nil {
-		b.problem("name", err)
-	} else {
-		names = append(names, label)
-	}
-	if id, err := Label(b.in.ID[:min(idDigits, len(b.in.ID))]); err != nil {
-		b.problem("id", err)
-	} else {
-		names = append(names, id)
-	}
-	for _, label := range names {
+	for _, label := range b.ownLabels() {
 		name, err := Join(b.suffix, label, "inst")
 		if err != nil {
 			b.problem("name", err)
@@ -119,103 +166,81 @@ func (b *builder) instance() {
 		if b.primary == "" {
 			b.primary = name
 		}
-		b.addresses(name)
+		b.enter(name, b.addresses())
+		if b.zone.PerNetwork {
+			b.perNetwork(name)
+		}
 	}
 }
 
-// addresses enters a name with all of the container's addresses.
-func (b *builder) addresses(name string) {
-	for _, a := range b.in.Addresses {
-		r := Record{Name: name, Type: A, TTL: TTL, Addr: a.Unmap()}
-		if r.Addr.Is6() {
-			r.Type = AAAA
-		}
-		b.add(r)
+// ownLabels are the labels of the container's name and of its id.
+func (b *builder) ownLabels() []string {
+	var labels []string
+	if label, err := Fold(b.in.Name); err != nil {
+		b.problem("name", err)
+	} else {
+		labels = append(labels, label)
 	}
+	if id, err := Label(b.in.ID[:min(idDigits, len(b.in.ID))]); err != nil {
+		b.problem("id", err)
+	} else {
+		labels = append(labels, id)
+	}
+	return labels
+}
+
+// perNetwork names the addresses on each network of the account's own, as Triton does for fabrics.
+func (b *builder) perNetwork(name string) {
+	for _, e := range b.in.Endpoints {
+		if !e.Own {
+			continue
+		}
+		label, err := Fold(e.Network)
+		if err != nil {
+			b.problem("network "+e.Network, err)
+			continue
+		}
+		full, err := Join(name, label)
+		if err != nil {
+			b.problem("network "+e.Network, err)
+			continue
+		}
+		b.enter(full, e.Addresses)
+	}
+}
+
+// enter gives a name addresses, a text that says whose they are, and what ACME wants to see.
+func (b *builder) enter(name string, addrs []netip.Addr) {
+	if len(addrs) == 0 {
+		return
+	}
+	for _, a := range addrs {
+		b.add(Address(name, b.zone.TTL, a))
+	}
+	b.add(Record{Name: name, Type: TXT, TTL: b.zone.TTL, Data: b.in.ID})
+	for _, c := range b.challenge {
+		full, err := Join(name, "_acme-challenge")
+		if err != nil {
+			b.problem(labelChallenge, err)
+			return
+		}
+		b.add(Record{Name: full, Type: TXT, TTL: b.zone.TTL, Data: c})
+	}
+}
+
+// Address is the A or AAAA record of an address.
+func Address(name string, ttl uint32, a netip.Addr) Record {
+	r := Record{Name: name, Type: A, TTL: ttl, Addr: a.Unmap().WithZone("")}
+	if r.Addr.Is6() {
+		r.Type = AAAA
+	}
+	return r
 }
 
 // add enters a record once.
 func (b *builder) add(r Record) {
-	for _, have := range b.records {
-		if have == r {
-			return
-		}
-	}
-	b.records = append(b.records, r)
-}
-
-// wanted is a service's name below svc, and its ports.
-type wanted struct {
-	labels []string
-	Service
-}
-
-// services are those that the container's labels ask for.
-func (b *builder) services() []wanted {
-	var all []wanted
-	if key, v, ok := lookup(b.in.Labels, labelServices); ok {
-		parsed, errs := ParseServices(v)
-		for _, err := range errs {
-			b.problem(key, err)
-		}
-		for _, s := range parsed {
-			all = append(all, wanted{labels: []string{s.Name}, Service: s})
-		}
-	}
-	return append(all, b.composeServices()...)
-}
-
-// composeServices are SERVICE and SERVICE.PROJECT for what compose started to serve, not for a single command.
-func (b *builder) composeServices() []wanted {
-	word, ok := b.in.Labels[composeService]
-	if !ok {
-		return nil
-	}
-	if once, err := parseSwitch(b.in.Labels[composeOneOff]); err == nil && once && b.in.Labels[composeOneOff] != "" {
-		b.problems = append(b.problems, Problem{composeService, "a one-off command of compose is no part of its service"})
-		return nil
-	}
-	name, err := Label(word)
-	if err != nil {
-		b.problem(composeService, err)
-		return nil
-	}
-	all := []wanted{{labels: []string{name}}}
-	word, ok = b.in.Labels[composeProject]
-	if !ok {
-		return all
-	}
-	project, err := Label(word)
-	if err != nil {
-		b.problem(composeProject, err)
-		return all
-	}
-	return append(all, wanted{labels: []string{name, project}})
-}
-
-// service puts the container into its services, when it can serve.
-func (b *builder) service(services []wanted) {
-	reason := ""
-	switch {
-	case b.down:
-		reason = "taken out by label, status down"
-	case !b.in.Serving:
-		reason = b.in.NotServing
-	}
-	for _, s := range services {
-		if reason != "" {
-			b.problems = append(b.problems, Problem{"service " + s.labels[0], reason})
-			continue
-		}
-		name, err := Join(b.suffix, append(append([]string{}, s.labels...), "svc")...)
-		if err != nil {
-			b.problem("service "+s.labels[0], err)
-			continue
-		}
-		b.addresses(name)
-		if s.Port != 0 && b.primary != "" && len(b.in.Addresses) > 0 {
-			b.add(Record{Name: name, Type: SRV, TTL: TTL, Target: b.primary, Port: s.Port, Priority: s.Priority, Weight: s.Weight})
-		}
+	if !slices.Contains(b.records, r) {
+		b.records = append(b.records, r)
 	}
 }
 
@@ -233,7 +258,57 @@ func (b *builder) pointer() {
 	if target == "" {
 		return
 	}
-	for _, a := range b.in.Addresses {
-		b.add(Record{Name: ReverseName(a), Type: PTR, TTL: TTL, Target: target})
+	for _, e := range b.in.Endpoints {
+		if !e.Pointer {
+			continue
+		}
+		for _, a := range e.Addresses {
+			b.add(Record{Name: ReverseName(a), Type: PTR, TTL: b.zone.TTL, Target: target})
+		}
 	}
+}
+
+// monitor is where Triton has an alias per instance that leads to whoever has its metrics: here, to the hosts.
+func (b *builder) monitor() {
+	if b.primary == "" || len(b.addresses()) == 0 {
+		return
+	}
+	name, err := Join(b.zone.Apex, b.in.ID[:min(idDigits, len(b.in.ID))], Monitors)
+	if err != nil {
+		b.problem("id", err)
+		return
+	}
+	b.add(Record{Name: name, Type: CNAME, TTL: b.zone.TTL, Target: Monitors + "." + b.zone.Apex})
+}
+
+// Monitors is the label, right below a zone's apex, of the hosts that serve metrics.
+const Monitors = "cmon"
+
+// why makes a reason of a service's.
+func (b *builder) why(s wanted, format string, args ...any) {
+	b.because("service "+s.labels[0], fmt.Sprintf(format, args...))
+}
+
+// Names are the names of a container and of its services as they would be if it ran, served and had an address: for
+// those who ask why one is not there.
+func Names(z Zone, in Instance) []string {
+	b := &builder{zone: z, in: in}
+	account, err := Label(in.Account)
+	if err != nil {
+		return nil
+	}
+	b.suffix = account + "." + z.Apex
+	var all []string
+	add := func(labels ...string) {
+		if name, err := Join(b.suffix, labels...); err == nil {
+			all = append(all, name)
+		}
+	}
+	for _, label := range b.ownLabels() {
+		add(label, "inst")
+	}
+	for _, s := range append(b.labelServices(), b.composeServices()...) {
+		add(append(slices.Clone(s.labels), "svc")...)
+	}
+	return all
 }

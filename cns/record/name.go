@@ -32,6 +32,21 @@ func Label(word string) (string, error) {
 	return l, nil
 }
 
+// Fold makes a label of a word that people did not choose for DNS, a container's or a network's name: what no label may
+// hold becomes a hyphen, as Triton does it, so that quirky_turing is found as quirky-turing.
+func Fold(word string) (string, error) {
+	var b strings.Builder
+	for _, c := range []byte(strings.ToLower(word)) {
+		switch {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+			b.WriteByte(c)
+		case b.Len() > 0 && !strings.HasSuffix(b.String(), "-") || c == '-':
+			b.WriteByte('-')
+		}
+	}
+	return Label(strings.Trim(b.String(), "-"))
+}
+
 // FQDN checks a host name of several labels and returns it fully qualified, in lower case.
 func FQDN(name string) (string, error) {
 	name = strings.TrimSuffix(name, ".")

@@ -7,20 +7,13 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/nereid-paas/nereid/cns/record"
+	"github.com/nereid-paas/nereid/cns/wire"
 	"github.com/nereid-paas/nereid/cns/zone"
 )
 
 // udpSize is the largest UDP answer: what fits into one packet on nearly every path (the default of the DNS flag day
 // of 2020), whatever more a client says it takes.
 const udpSize = 1232
-
-// Timers of the SOA record, in seconds, for secondaries of a zone that changes with every start and stop (RFC 1912,
-// section 2.2).
-const (
-	soaRefresh = 60
-	soaRetry   = 10
-	soaExpire  = 7 * 24 * 3600
-)
 
 // Answer answers a request whose question is in one of our zones; false: it is not, and nothing was done. The answer is
 // whole, not yet cut to what the transport takes.
@@ -80,23 +73,30 @@ func (s *Server) answer(m *dns.Msg, q dns.Question) {
 		m.Rcode = dns.RcodeServerFailure
 		return
 	}
-	r := set.Lookup(zone.Canonical(q.Name), record.Type(q.Qtype))
+	r := lookup(set, zone.Canonical(q.Name), record.Type(q.Qtype), m.IsEdns0())
 	m.Authoritative = r.Verdict != zone.Refused
 	switch r.Verdict {
 	case zone.Refused:
 		m.Rcode = dns.RcodeRefused
+	case zone.Unsure:
+		m.Authoritative, m.Rcode = false, dns.RcodeServerFailure
 	case zone.Answer:
-		m.Answer = s.rotate(rrs(r.Answer, q.Name))
-		if record.Type(q.Qtype) == record.SOA {
-			m.Answer = append(m.Answer, soa(r.Zone, record.TTL))
-		}
-		m.Extra = append(rrs(r.Additional, ""), m.Extra...)
+		m.Answer = append(s.rotate(rrs(r.Answer, q.Name)), rrs(r.Signatures, q.Name)...)
+		m.Extra = append(wire.RRs(r.Additional), m.Extra...)
 	case zone.NXDomain:
 		m.Rcode = dns.RcodeNameError
-		m.Ns = []dns.RR{soa(r.Zone, record.NegativeTTL)}
+		m.Ns = append([]dns.RR{soa(r.Zone)}, wire.RRs(r.Proof)...)
 	case zone.NoData:
-		m.Ns = []dns.RR{soa(r.Zone, record.NegativeTTL)}
+		m.Ns = append([]dns.RR{soa(r.Zone)}, wire.RRs(r.Proof)...)
 	}
+}
+
+// lookup asks for signatures as well when the client wants to see them (RFC 3225).
+func lookup(set *zone.Set, name string, t record.Type, opt *dns.OPT) zone.Result {
+	if opt != nil && opt.Do() {
+		return set.LookupSigned(name, t)
+	}
+	return set.Lookup(name, t)
 }
 
 // refused tells whether a type asks for more than records of one type: ANY (RFC 8482), and zone transfers.
@@ -108,58 +108,33 @@ func refused(qtype uint16) bool {
 	return false
 }
 
-// rotate begins each answer with another of its records, so that clients that take the first spread.
+// rotate begins each answer with another of its records, so that clients that take the first spread. An alias stays
+// before what it leads to.
 func (s *Server) rotate(answer []dns.RR) []dns.RR {
-	if len(answer) < 2 {
+	if len(answer) < 2 || answer[0].Header().Rrtype == dns.TypeCNAME {
 		return answer
 	}
 	n := int(s.turn.Add(1) % uint64(len(answer)))
 	return slices.Concat(answer[n:], answer[:n])
 }
 
-// soa is a zone's SOA record. In a negative answer its TTL is how long that may be believed (RFC 2308, section 3).
-func soa(z *zone.Authority, ttl uint32) dns.RR {
-	return &dns.SOA{
-		Hdr:     header(z.Apex, dns.TypeSOA, ttl),
-		Ns:      z.Servers[0],
-		Mbox:    z.Mailbox,
-		Serial:  z.Serial,
-		Refresh: soaRefresh,
-		Retry:   soaRetry,
-		Expire:  soaExpire,
-		Minttl:  record.NegativeTTL,
-	}
+// soa is the SOA record of a negative answer: its TTL is how long that may be believed (RFC 2308, section 3).
+func soa(z *zone.Authority) dns.RR {
+	r := z.SOA()
+	r.TTL = min(r.TTL, z.Negative())
+	return wire.RR(r, r.Name)
 }
 
-func header(name string, t uint16, ttl uint32) dns.RR_Header {
-	return dns.RR_Header{Name: name, Rrtype: t, Class: dns.ClassINET, Ttl: ttl}
-}
-
-// rrs are records as the wire library has them. Those that answer a question have its name, spelled as asked.
+// rrs are records as the wire library has them. Those at the name that was asked have it as the question spelled it.
 func rrs(records []record.Record, asked string) []dns.RR {
 	out := make([]dns.RR, 0, len(records))
+	name := zone.Canonical(asked)
 	for _, r := range records {
-		name := r.Name
-		if asked != "" {
-			name = asked
+		if r.Name == name {
+			out = append(out, wire.RR(r, asked))
+			continue
 		}
-		out = append(out, rr(r, header(name, uint16(r.Type), r.TTL)))
+		out = append(out, wire.RR(r, r.Name))
 	}
 	return out
-}
-
-func rr(r record.Record, h dns.RR_Header) dns.RR {
-	switch r.Type {
-	case record.A:
-		return &dns.A{Hdr: h, A: r.Addr.AsSlice()}
-	case record.AAAA:
-		return &dns.AAAA{Hdr: h, AAAA: r.Addr.AsSlice()}
-	case record.PTR:
-		return &dns.PTR{Hdr: h, Ptr: r.Target}
-	case record.NS:
-		return &dns.NS{Hdr: h, Ns: r.Target}
-	case record.SRV:
-		return &dns.SRV{Hdr: h, Priority: r.Priority, Weight: r.Weight, Port: r.Port, Target: r.Target}
-	}
-	panic("cns: no such type: " + r.Type.String()) // zones hold what package record makes
 }

@@ -20,13 +20,38 @@ type table struct {
 // node is one name: its records, and how many names with records there are below it. It never changes.
 type node struct {
 	records []counted
-	below   int
+	// hidden are those of hosts that cannot be reached. They count when there are no others.
+	hidden []counted
+	below  int
+	signed *signed
 }
 
 // counted is a record and how many have added it.
 type counted struct {
 	record.Record
 	count int
+}
+
+// unsure tells whether all that the name has is hidden.
+func (n *node) unsure() bool { return len(n.records) == 0 && len(n.hidden) > 0 }
+
+// present tells whether the name has records, hidden or not.
+func (n *node) present() bool { return n != nil && len(n.records)+len(n.hidden) > 0 }
+
+// appendTo appends the records that count: what secondaries get. A secondary cannot be unsure, so it keeps what it last
+// had rather than say that the name is not there.
+func (n *node) appendTo(all []record.Record) []record.Record {
+	if n == nil {
+		return all
+	}
+	from := n.records
+	if len(from) == 0 {
+		from = n.hidden
+	}
+	for _, c := range from {
+		all = append(all, c.Record)
+	}
+	return all
 }
 
 // seed makes the shards of all tables of a process alike.
@@ -68,7 +93,7 @@ func (e *tableEdit) set(name string, n node) {
 			e.next.shards[i] = maps.Clone(e.next.shards[i])
 		}
 	}
-	if len(n.records) == 0 && n.below == 0 {
+	if !n.present() && n.below == 0 {
 		delete(e.next.shards[i], name)
 		return
 	}
@@ -82,42 +107,55 @@ func (e *tableEdit) node(name string) node {
 	return node{}
 }
 
-// add enters a record and tells whether its name had none.
-func (e *tableEdit) add(r record.Record) (first bool) {
-	n := e.node(r.Name)
-	first = len(n.records) == 0
-	n.records = slices.Clone(n.records)
-	if i := n.index(r); i >= 0 {
-		n.records[i].count++
-	} else {
-		n.records = append(n.records, counted{Record: r, count: 1})
-	}
-	e.set(r.Name, n)
-	return first
-}
-
-// remove takes one addition of a record back and tells whether its name has none left.
-func (e *tableEdit) remove(r record.Record) (last bool) {
-	n := e.node(r.Name)
-	i := n.index(r)
-	if i < 0 {
-		return false
-	}
-	n.records = slices.Clone(n.records)
-	if n.records[i].count--; n.records[i].count == 0 {
-		n.records = slices.Delete(n.records, i, i+1)
-	}
-	e.set(r.Name, n)
-	return len(n.records) == 0
-}
-
-func (n node) index(r record.Record) int {
-	return slices.IndexFunc(n.records, func(c counted) bool { return c.Record == r })
-}
-
-// below counts the names below a name.
-func (e *tableEdit) below(name string, by int) {
+// change edits one of a name's two lists and keeps count in the names above.
+func (e *tableEdit) change(name string, list func(*node) *[]counted, edit func([]counted) []counted) {
 	n := e.node(name)
-	n.below += by
+	before := n.present()
+	l := list(&n)
+	*l = edit(slices.Clone(*l))
 	e.set(name, n)
+	if now := n.present(); now != before {
+		by := 1
+		if before {
+			by = -1
+		}
+		for above := parent(name); above != "."; above = parent(above) {
+			a := e.node(above)
+			a.below += by
+			e.set(above, a)
+		}
+	}
+}
+
+func shown(n *node) *[]counted { return &n.records }
+
+func veiled(n *node) *[]counted { return &n.hidden }
+
+// added is a list with a record once more.
+func added(r record.Record) func([]counted) []counted {
+	return func(list []counted) []counted {
+		if i := index(list, r); i >= 0 {
+			list[i].count++
+			return list
+		}
+		return append(list, counted{Record: r, count: 1})
+	}
+}
+
+// removed is a list with a record once less.
+func removed(r record.Record) func([]counted) []counted {
+	return func(list []counted) []counted {
+		i := index(list, r)
+		if i < 0 {
+			return list
+		}
+		if list[i].count--; list[i].count == 0 {
+			list = slices.Delete(list, i, i+1)
+		}
+		return list
+	}
+}
+
+func index(list []counted, r record.Record) int {
+	return slices.IndexFunc(list, func(c counted) bool { return c.Record == r })
 }

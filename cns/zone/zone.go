@@ -3,64 +3,101 @@ package zone
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"strings"
 
 	"github.com/nereid-paas/nereid/cns/record"
 )
 
-// Verdict is what a question comes to.
-type Verdict int
-
-// The verdicts.
+// Timers of the SOA record, in seconds, for secondaries of a zone that changes with every start and stop (RFC 1912,
+// section 2.2): they are told of changes, and ask each minute in case they were not.
 const (
-	// Refused: the name is in no zone of ours.
-	Refused Verdict = iota
-	// Answer: there are records.
-	Answer
-	// NoData: the name is there, or is above one that is, but has no records of the type (RFC 2308, section 2.2).
-	NoData
-	// NXDomain: neither the name nor anything below it is there (RFC 2308, section 2.1; RFC 8020).
-	NXDomain
+	soaRefresh = 60
+	soaRetry   = 10
+	soaExpire  = 7 * 24 * 3600
 )
-
-// String is the verdict's name.
-func (v Verdict) String() string {
-	return [...]string{"Refused", "Answer", "NoData", "NXDomain"}[v]
-}
 
 // Authority is the start of a zone: its apex and what its SOA and NS records say.
 type Authority struct {
 	Apex    string   // fully qualified, lower case
-	Servers []string // names of its name servers, the first is the primary
-	Mailbox string   // of the one responsible, as a name
-	Serial  uint32
+	Servers []string // names of its name servers
+	// Primary is the name the SOA record gives; the first of Servers when empty. A hidden primary is not among Servers.
+	Primary string
+	Mailbox string // of the one responsible, as a name
+	// TTL is that of the records at the apex, NegativeTTL how long "not there" may be believed; seconds, 0: the package
+	// record's.
+	TTL, NegativeTTL uint32
+	// SerialBase is added to the serials given to Done.
+	SerialBase uint32
+	Serial     uint32
+	Signer     Signer // nil: not signed
 }
 
-// Result is the answer to a question.
-type Result struct {
-	Verdict    Verdict
-	Answer     []record.Record
-	Additional []record.Record // addresses of the answer's targets
-	// Zone is the zone asked; nil when refused. Its SOA is the answer to a question for it, and belongs into the authority
-	// section when there is none.
-	Zone *Authority
+// ttl is that of the apex' records.
+func (z *Authority) ttl() uint32 { return cmp.Or(z.TTL, record.TTL) }
+
+// Negative is how long "not there" may be believed, in seconds.
+func (z *Authority) Negative() uint32 { return cmp.Or(z.NegativeTTL, record.NegativeTTL) }
+
+// SOA is the zone's SOA record.
+func (z *Authority) SOA() record.Record { return z.SOAAt(z.Serial) }
+
+// SOAAt is the SOA record as it was, or would be, at a serial.
+func (z *Authority) SOAAt(serial uint32) record.Record {
+	primary := z.Primary
+	if primary == "" && len(z.Servers) > 0 {
+		primary = z.Servers[0]
+	}
+	b := record.AppendName(nil, primary)
+	b = record.AppendName(b, z.Mailbox)
+	for _, n := range []uint32{serial, soaRefresh, soaRetry, soaExpire, z.Negative()} {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	return record.Record{Name: z.Apex, Type: record.SOA, TTL: z.ttl(), Data: string(b)}
+}
+
+// apexRecords are those that the zone has by itself, but for the SOA.
+func (z *Authority) apexRecords() []record.Record {
+	var all []record.Record
+	for _, server := range z.Servers {
+		all = append(all, record.Record{Name: z.Apex, Type: record.NS, TTL: z.ttl(), Target: server})
+	}
+	if z.Signer != nil {
+		all = append(all, z.Signer.Keys(z.Apex, z.ttl())...)
+	}
+	return all
+}
+
+// same tells whether two zones say the same at their apex and count alike, whatever their serials are.
+func (z *Authority) same(o *Authority) bool {
+	return slices.Equal(z.apexRecords(), o.apexRecords()) && z.SOAAt(0) == o.SOAAt(0) && z.Signer == o.Signer && z.SerialBase == o.SerialBase
 }
 
 // Set is some zones and all their names. It never changes: readers need no lock.
 type Set struct {
-	zones map[string]*Authority // by apex
-	names *table
+	zones  map[string]*area // by apex
+	names  *table
+	serial uint32 // last given to Done
+}
+
+// area is a zone with its names.
+type area struct {
+	Authority
+	apex  []record.Record // see Authority.apexRecords
+	order *order          // of the names that have records, the apex among them
+	// signed is what proves the records at the apex.
+	signed *signed
 }
 
 // New returns a set without zones.
-func New() *Set { return &Set{zones: map[string]*Authority{}, names: &table{}} }
+func New() *Set { return &Set{zones: map[string]*area{}, names: &table{}} }
 
 // Zones are the zones, by apex.
 func (s *Set) Zones() []*Authority {
 	zones := make([]*Authority, 0, len(s.zones))
 	for _, z := range s.zones {
-		zones = append(zones, z)
+		zones = append(zones, &z.Authority)
 	}
 	slices.SortFunc(zones, func(a, b *Authority) int { return cmp.Compare(a.Apex, b.Apex) })
 	return zones
@@ -68,83 +105,93 @@ func (s *Set) Zones() []*Authority {
 
 // Zone finds the zone a name (fully qualified, lower case) is in: the one with the longest apex.
 func (s *Set) Zone(name string) (*Authority, bool) {
+	if a := s.area(name); a != nil {
+		return &a.Authority, true
+	}
+	return nil, false
+}
+
+func (s *Set) area(name string) *area { return areaOf(s.zones, name) }
+
+func areaOf(zones map[string]*area, name string) *area {
 	for rest := name; ; {
-		if z, ok := s.zones[rest]; ok {
-			return z, true
+		if z, ok := zones[rest]; ok {
+			return z
 		}
 		if rest == "." {
-			return nil, false
+			return nil
 		}
 		rest = parent(rest)
 	}
 }
 
-// Lookup answers a question for records of one type at a name, fully qualified and in lower case.
-func (s *Set) Lookup(name string, t record.Type) Result {
-	z, ok := s.Zone(name)
-	if !ok {
-		return Result{Verdict: Refused}
-	}
-	r := Result{Zone: z, Answer: s.records(z, name, t)}
-	switch {
-	case len(r.Answer) > 0 || name == z.Apex && t == record.SOA:
-		r.Verdict = Answer
-		r.Additional = s.targets(r.Answer)
-	case name == z.Apex || s.names.get(name) != nil:
-		r.Verdict = NoData
-	default:
-		r.Verdict = NXDomain
-	}
-	return r
-}
-
-// records are those of one type at a name, in the order in which they were added.
-func (s *Set) records(z *Authority, name string, t record.Type) []record.Record {
-	var found []record.Record
-	if name == z.Apex && t == record.NS {
-		for _, server := range z.Servers {
-			found = append(found, record.Record{Name: name, Type: record.NS, TTL: record.TTL, Target: server})
-		}
+// at are all records of a zone at a name, but for signatures and what they prove.
+func (s *Set) at(z *area, name string) []record.Record {
+	var all []record.Record
+	if name == z.Apex {
+		all = append(all, z.SOA())
+		all = append(all, z.apex...)
 	}
 	if n := s.names.get(name); n != nil {
-		for _, c := range n.records {
-			if c.Type == t {
-				found = append(found, c.Record)
-			}
-		}
+		all = n.appendTo(all)
 	}
-	return found
+	return all
 }
 
-// targets are the addresses of the names that SRV and NS records lead to, as far as they are in our zones.
-func (s *Set) targets(answer []record.Record) []record.Record {
-	var found []record.Record
-	seen := map[string]bool{}
-	for _, r := range answer {
-		if (r.Type != record.SRV && r.Type != record.NS) || seen[r.Target] {
-			continue
-		}
-		seen[r.Target] = true
-		if z, ok := s.Zone(r.Target); ok {
-			found = append(found, s.records(z, r.Target, record.A)...)
-			found = append(found, s.records(z, r.Target, record.AAAA)...)
-		}
+// signedAt is what proves the records at a name; nil in a zone that is not signed.
+func (s *Set) signedAt(z *area, name string) *signed {
+	if name == z.Apex {
+		return z.signed
 	}
-	return found
+	if n := s.names.get(name); n != nil {
+		return n.signed
+	}
+	return nil
 }
 
-// Records are all records of a zone but SOA and NS, sorted by their text.
+// Records are all records of a zone but SOA and NS and what signs them, sorted by their text.
 func (s *Set) Records(apex string) []record.Record {
 	var all []record.Record
-	s.names.each(func(name string, n *node) {
-		if z, ok := s.Zone(name); ok && z.Apex == apex {
-			for _, c := range n.records {
-				all = append(all, c.Record)
-			}
+	z, ok := s.zones[apex]
+	if !ok {
+		return nil
+	}
+	for name := range z.order.all {
+		if n := s.names.get(name); n != nil {
+			all = n.appendTo(all)
 		}
-	})
+	}
 	slices.SortFunc(all, func(a, b record.Record) int { return cmp.Compare(a.String(), b.String()) })
 	return all
+}
+
+// Each visits all records of a zone, signatures included, in the order of RFC 4034, section 6.1, SOA first, until visit
+// returns false.
+func (s *Set) Each(apex string, visit func(record.Record) bool) {
+	z, ok := s.zones[apex]
+	if !ok {
+		return
+	}
+	for name := range z.order.all {
+		for _, r := range s.at(z, name) {
+			if !visit(r) {
+				return
+			}
+		}
+		for _, r := range s.signedAt(z, name).records() {
+			if !visit(r) {
+				return
+			}
+		}
+	}
+}
+
+// Names is how many names with records a zone has.
+func (s *Set) Names(apex string) int {
+	if z, ok := s.zones[apex]; ok {
+		return z.order.n
+	}
+	return 0
 }
 
 // parent is the name without its first label; "." has none above it.
@@ -161,73 +208,6 @@ func parent(name string) string {
 		}
 	}
 	return "."
-}
-
-// Edit collects the changes from one set to the next. One goroutine uses it.
-type Edit struct {
-	zones   map[string]*Authority
-	names   *tableEdit
-	touched map[string]bool // names
-}
-
-// Edit begins the next set.
-func (s *Set) Edit() *Edit {
-	zones := make(map[string]*Authority, len(s.zones))
-	for apex, z := range s.zones {
-		zones[apex] = z
-	}
-	return &Edit{zones: zones, names: s.names.edit(), touched: map[string]bool{}}
-}
-
-// Add enters a record. Added by several, it is there until all have removed it.
-func (e *Edit) Add(r record.Record) {
-	e.touched[r.Name] = true
-	if e.names.add(r) {
-		for name := parent(r.Name); name != "."; name = parent(name) {
-			e.names.below(name, 1)
-		}
-	}
-}
-
-// Remove takes back one Add of the same record; without one it does nothing.
-func (e *Edit) Remove(r record.Record) {
-	e.touched[r.Name] = true
-	if e.names.remove(r) {
-		for name := parent(r.Name); name != "."; name = parent(name) {
-			e.names.below(name, -1)
-		}
-	}
-}
-
-// AddZone makes an apex ours, or changes what its SOA and NS say. Its Serial is set by Done.
-func (e *Edit) AddZone(z Authority) {
-	e.zones[z.Apex] = &z
-	e.touched[z.Apex] = true
-}
-
-// RemoveZone gives an apex up. Records below it stay, unseen, until removed.
-func (e *Edit) RemoveZone(apex string) { delete(e.zones, apex) }
-
-// Done returns the next set. Zones that changed get the serial, or the one after theirs if that is not higher in the
-// arithmetic of RFC 1982: no serial ever stands for two contents.
-func (e *Edit) Done(serial uint32) *Set {
-	next := &Set{zones: e.zones, names: e.names.done()}
-	changed := map[string]bool{}
-	for name := range e.touched {
-		if z, ok := next.Zone(name); ok {
-			changed[z.Apex] = true
-		}
-	}
-	for apex := range changed {
-		z := *e.zones[apex]
-		if int32(serial-z.Serial) <= 0 && z.Serial != 0 {
-			z.Serial++
-		} else {
-			z.Serial = serial
-		}
-		e.zones[apex] = &z
-	}
-	return next
 }
 
 // Canonical is a name in the form this package wants: lower case, with the root's dot.
