@@ -3,6 +3,7 @@ package server
 import (
 	"net"
 	"sync"
+	"time"
 )
 
 // limit lets a listener have no more than n connections at once; the next one is accepted when one is closed.
@@ -39,6 +40,14 @@ func (l *limited) Close() error {
 type limitedConn struct {
 	net.Conn
 	release func()
+}
+
+// Write gives up on a client that takes nothing: the DNS library sets no bound of its own.
+func (c *limitedConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(tcpTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
 }
 
 func (c *limitedConn) Close() error {

@@ -25,6 +25,8 @@ type Source interface {
 // Config of a Server.
 type Config struct {
 	Listen []string // addresses for UDP and TCP, "127.0.0.1:53"; none: Answer alone
+	// Transfers gives zones to other name servers; nil: nobody gets any.
+	Transfers Transfers
 }
 
 const (
@@ -134,10 +136,18 @@ func (s *Server) servers(l *listener) []*dns.Server {
 	tcp := &dns.Server{
 		Listener: l.tcp, Handler: dns.HandlerFunc(s.handleTCP), MaxTCPQueries: tcpQueries,
 		ReadTimeout: tcpTimeout, WriteTimeout: tcpTimeout, IdleTimeout: func() time.Duration { return tcpTimeout },
-		MsgAcceptFunc: accept,
+		MsgAcceptFunc: accept, TsigProvider: s.provider(),
 	}
-	udp := &dns.Server{PacketConn: l.udp, Handler: dns.HandlerFunc(s.handleUDP), UDPSize: udpSize, MsgAcceptFunc: accept}
+	udp := &dns.Server{PacketConn: l.udp, Handler: dns.HandlerFunc(s.handleUDP), UDPSize: udpSize, MsgAcceptFunc: accept, TsigProvider: s.provider()}
 	return []*dns.Server{udp, tcp}
+}
+
+// provider has the keys shared with other name servers; nil: there are none.
+func (s *Server) provider() dns.TsigProvider {
+	if s.cfg.Transfers == nil {
+		return nil
+	}
+	return s.cfg.Transfers
 }
 
 // accept lets everything but answers come to the handlers, which know the right error for it.
@@ -175,6 +185,9 @@ func serve(ctx context.Context, srv *dns.Server) error {
 }
 
 func (s *Server) handleUDP(w dns.ResponseWriter, req *dns.Msg) {
+	if s.special(w, req) {
+		return
+	}
 	m := s.reply(req)
 	if m == nil {
 		return
@@ -183,16 +196,25 @@ func (s *Server) handleUDP(w dns.ResponseWriter, req *dns.Msg) {
 	if opt := req.IsEdns0(); opt != nil {
 		size = min(max(int(opt.UDPSize()), dns.MinMsgSize), udpSize)
 	}
-	m.Truncate(size)
-	s.write(w, m)
+	s.send(w, req, m, size)
 }
 
 func (s *Server) handleTCP(w dns.ResponseWriter, req *dns.Msg) {
+	if s.special(w, req) {
+		return
+	}
 	m := s.reply(req)
 	if m == nil {
 		return
 	}
-	m.Truncate(dns.MaxMsgSize)
+	s.send(w, req, m, dns.MaxMsgSize)
+}
+
+// send cuts an answer to what the transport takes, and signs it as its request was.
+func (s *Server) send(w dns.ResponseWriter, req, m *dns.Msg, size int) {
+	room := s.signed(new(dns.Msg), req)
+	m.Truncate(size - room)
+	s.signed(m, req)
 	s.write(w, m)
 }
 
