@@ -131,6 +131,20 @@ DELETE /networks/{name:.*}
 GET /nereid/v1/version
 GET /nereid/v1/hosts
 GET /nereid/v1/hosts/{name}
+GET /nereid/v1/cns/status
+GET /nereid/v1/cns/explain
+POST /nereid/v1/cns/containers/{ref}
+GET /nereid/v1/cns/zones
+POST /nereid/v1/cns/zones/{zone}
+PUT /nereid/v1/cns/zones/{zone}
+DELETE /nereid/v1/cns/zones/{zone}
+GET /nereid/v1/cns/zones/{zone}/dump
+GET /nereid/v1/cns/zones/{zone}/keys
+POST /nereid/v1/cns/zones/{zone}/keys
+DELETE /nereid/v1/cns/zones/{zone}/keys/{tag}
+GET /nereid/v1/cns/tsig
+POST /nereid/v1/cns/tsig/{key}
+DELETE /nereid/v1/cns/tsig/{key}
 `
 
 func TestRouteTable(t *testing.T) {

@@ -35,6 +35,7 @@ type Config struct {
 	Volumes    volume.Backend
 	System     system.Backend
 	Hosts      admin.Hosts
+	Names      admin.Names
 
 	// Version of the engine for the Server header.
 	Version string
@@ -64,6 +65,7 @@ func Routes(cfg Config) []router.Route {
 		plugin.Routes(),
 		network.Routes(cfg.Networks),
 		admin.Routes(cfg.Hosts, cfg.System),
+		admin.NamesRoutes(cfg.Names),
 	} {
 		all = append(all, routes...)
 	}

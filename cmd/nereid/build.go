@@ -17,8 +17,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nereid-paas/nereid/api/server"
+	"github.com/nereid-paas/nereid/cns/admin"
 	"github.com/nereid-paas/nereid/cns/publish"
 	cns "github.com/nereid-paas/nereid/cns/server"
+	"github.com/nereid-paas/nereid/cns/transfer"
 	"github.com/nereid-paas/nereid/pkg/engine"
 	"github.com/nereid-paas/nereid/pkg/image"
 	"github.com/nereid-paas/nereid/pkg/metrics"
@@ -42,7 +44,11 @@ type daemon struct {
 	volumes    *engine.Volumes
 	system     *engine.System
 	publisher  *publish.Publisher
+	transfers  *transfer.Transfers
+	namesAdmin *admin.Admin
 	names      *cns.Server
+	zones      []zoneLine     // of the configuration file
+	raises     errgroup.Group // see raiseSerial
 	api        *server.Server
 	listeners  []net.Listener
 	metrics    net.Listener
@@ -60,7 +66,7 @@ func build(ctx context.Context, o options, log *zap.Logger) (_ *daemon, retErr e
 			d.close()
 		}
 	}()
-	for _, step := range []func(context.Context, options) error{d.openState, d.buildHost, d.buildNames, d.listen} {
+	for _, step := range []func(context.Context, options) error{d.openState, d.buildNames, d.buildHost, d.listen} {
 		if err := step(ctx, o); err != nil {
 			return nil, err
 		}
@@ -111,7 +117,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	d.data = volume.NewStore(o.dataRoot)
 	deps := engine.Deps{
 		Host: d.host, DC: o.dc, Zone: o.zone, Version: version, DataRoot: o.dataRoot, ExecRoot: o.execRoot,
-		State: d.store, Runtime: d.runtime, Network: d.fabric, Volumes: d.data, Log: d.log,
+		State: d.store, Runtime: d.runtime, Network: d.fabric, Volumes: d.data, LabelProblems: labelProblems, Log: d.log,
 	}
 	d.networks = engine.NewNetworks(deps, pool)
 	d.volumes = engine.NewVolumes(deps)
@@ -126,7 +132,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	}, d.containers, d.images, d.volumes)
 	d.api = server.New(server.Config{
 		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: engine.NewConnections(d.networks, d.containers), Volumes: d.volumes,
-		System: d.system, Hosts: engine.NewHosts(deps), Version: version, Log: d.log.Named("api"),
+		System: d.system, Hosts: engine.NewHosts(deps), Names: d.namesAdmin, Version: version, Log: d.log.Named("api"),
 	})
 	return nil
 }
@@ -143,22 +149,6 @@ func (a *authority) ServeDNS(ctx context.Context, query *dns.Msg) *dns.Msg {
 		return m
 	}
 	return nil
-}
-
-func (d *daemon) buildNames(ctx context.Context, o options) (err error) {
-	d.publisher, err = publish.New(d.store, publish.Config{Host: d.host, DC: o.dc, Zone: o.zone})
-	if err != nil {
-		return err
-	}
-	log := d.log.Named("cns")
-	d.names = cns.New(d.publisher, cns.Config{Listen: []string{o.cnsListen}}, log)
-	err = d.names.Listen(ctx)
-	if err != nil && !o.cnsAsked {
-		log.Warn("the name service answers inside containers only: its default address is taken, choose one with --cns-listen", zap.Error(err))
-		d.names = cns.New(d.publisher, cns.Config{}, log)
-		return nil
-	}
-	return err
 }
 
 func (d *daemon) listen(ctx context.Context, o options) error {
@@ -187,10 +177,11 @@ func (d *daemon) run(ctx context.Context) error {
 	under.Go(func() error { return named("network", d.fabric.Run(baseCtx)) })
 	under.Go(func() error { return named("name service", d.publisher.Run(baseCtx)) })
 	under.Go(func() error { return named("name service", d.names.Run(baseCtx)) })
+	under.Go(func() error { return named("zone transfers", d.transfers.Run(baseCtx)) })
 
 	err := d.serve(ctx, baseCtx)
 	stop()
-	return errors.Join(err, under.Wait())
+	return errors.Join(err, under.Wait(), d.raises.Wait())
 }
 
 // serve adopts, then answers requests until either context ends.
@@ -222,6 +213,9 @@ func (d *daemon) takeUp(ctx context.Context) error {
 		return err
 	}
 	if err := d.networks.EnsureDefaults(ctx, nereid.Admin); err != nil {
+		return err
+	}
+	if err := d.ensureZones(ctx); err != nil {
 		return err
 	}
 	begin := time.Now()

@@ -63,6 +63,24 @@ func (c *client) get(ctx context.Context, path string, out any) error {
 	return c.do(ctx, http.MethodGet, path, nil, out)
 }
 
+// copy writes what is at a path below the prefix as it comes.
+func (c *client) copy(ctx context.Context, path string, out io.Writer) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://nereid"+nereid.AdminPrefix+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("no daemon answers at %s: %w", c.host, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= http.StatusBadRequest {
+		return refusal(res)
+	}
+	_, err = io.Copy(out, res.Body)
+	return err
+}
+
 // do sends in, unless nil, and decodes the answer into out, unless nil. The daemon's own words are the error.
 func (c *client) do(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader

@@ -25,6 +25,7 @@ type options struct {
 	dc             string
 	zone           string
 	cnsListen      string
+	cnsConfig      string
 	cnsAsked       bool // --cns-listen was given: failing to listen is then fatal
 	metricsListen  string
 	stateEndpoints []string
@@ -48,6 +49,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.dc, "dc", "dc1", "data center, a part of every CNS name")
 	f.StringVar(&o.zone, "cns-zone", "cns.internal", "DNS zone of the container name service")
 	f.StringVar(&o.cnsListen, "cns-listen", "127.0.0.1:53", "where the container name service answers, UDP and TCP")
+	f.StringVar(&o.cnsConfig, "cns-config", "", "file of DNS zones, a line each: ZONE KEY=VALUE..., as nereid cns zone add takes them")
 	f.StringVar(&o.metricsListen, "metrics-listen", "", "where Prometheus metrics are served (default: nowhere)")
 	f.StringSliceVar(&o.stateEndpoints, "state-endpoints", nil, "URLs of an existing etcd cluster (default: embedded)")
 	f.StringVar(&o.containerd, "containerd", "", "socket of an existing containerd (default: embedded)")

@@ -85,6 +85,7 @@ func (c *Containers) draft(ctx context.Context, id nereid.ContainerID, req *back
 	if err != nil {
 		return nil, warnings, err
 	}
+	warnings = append(warnings, c.labelWarnings(cfg.Labels)...)
 	if err := setLogDriver(hc); err != nil {
 		return nil, warnings, err
 	}

@@ -21,6 +21,8 @@ type Deps struct {
 	Volumes  VolumeStore
 	Log      *zap.Logger
 
+	// LabelProblems says what is wrong with labels that the name service reads; nil: nothing ever is.
+	LabelProblems func(labels map[string]string) []string
 	// States tells how other hosts do; nil: those in the state are alive.
 	States HostStates
 	// Peers are the other hosts; nil: containers are created here only.

@@ -142,6 +142,7 @@ func (c *Containers) discardState(ctx context.Context, r *state.Container, volum
 	for try := 1; ; try++ {
 		ops, after := c.volumes.ReleaseOps(r, volumes)
 		ops = append(ops, c.networks.Release(r.Clone())...)
+		ops = append(ops, state.Delete(&state.Naming{Account: r.Account, Container: r.ID}))
 		ops = append(ops, state.Delete(r), state.Delete(&state.Name{Account: r.Account, Name: r.Name}), tell(r, events.ActionDestroy))
 		_, err := c.State.Commit(ctx, ops...)
 		if err == nil {

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/nereid-paas/nereid/cns/admin"
+	"github.com/nereid-paas/nereid/cns/publish"
+	"github.com/nereid-paas/nereid/cns/record"
+	cns "github.com/nereid-paas/nereid/cns/server"
+	"github.com/nereid-paas/nereid/cns/transfer"
+)
+
+// buildNames makes the name service and opens its addresses.
+func (d *daemon) buildNames(ctx context.Context, o options) (err error) {
+	log := d.log.Named("cns")
+	d.zones, err = readZones(o.cnsConfig)
+	if err != nil {
+		return err
+	}
+	d.transfers = transfer.New(transfer.Config{
+		Host: d.host, Dir: filepath.Join(o.dataRoot, "cns"), View: d.store.View(), Log: log,
+		Exact: func() bool { return d.publisher.Exact() }, Raise: d.raiseSerial,
+	})
+	d.publisher, err = publish.New(d.store, publish.Config{Host: d.host, DC: o.dc, Zone: o.zone, Changed: d.transfers.Changed, Log: log})
+	if err != nil {
+		return err
+	}
+	d.namesAdmin = admin.New(d.host, d.store, d.publisher, d.transfers, log)
+	d.names = cns.New(d.publisher, cns.Config{Listen: []string{o.cnsListen}, Transfers: d.transfers}, log)
+	err = d.names.Listen(ctx)
+	if err != nil && !o.cnsAsked {
+		log.Warn("the name service answers inside containers only: its default address is taken, choose one with --cns-listen", zap.Error(err))
+		d.names = cns.New(d.publisher, cns.Config{}, log)
+		return nil
+	}
+	return err
+}
+
+// raiseTimeout bounds how long a zone waits for serials that were not given out yet.
+const raiseTimeout = 30 * time.Second
+
+// raiseSerial does not block: the zones wait for who calls it.
+func (d *daemon) raiseSerial(apex string, given uint32) {
+	d.raises.Go(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), raiseTimeout)
+		defer cancel()
+		if err := d.namesAdmin.Raise(ctx, apex, given); err != nil {
+			d.log.Named("cns").Warn("serials not raised: the zone's secondaries keep what they have", zap.String("zone", apex), zap.Error(err))
+		}
+		return nil
+	})
+}
+
+// zoneLine is a zone of the configuration file.
+type zoneLine struct {
+	name     string
+	settings []string
+}
+
+// readZones reads the zones of a file, a line each: ZONE KEY=VALUE…, as nereid cns zone add takes them; # begins a
+// comment. What the settings mean is checked when they are taken.
+func readZones(path string) ([]zoneLine, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("--cns-config: %w", err)
+	}
+	defer f.Close()
+	var all []zoneLine
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		words := strings.Fields(text)
+		if len(words) == 0 {
+			continue
+		}
+		if _, err := record.FQDN(words[0]); err != nil {
+			return nil, fmt.Errorf("--cns-config %s, line %d: %w", path, n, err)
+		}
+		all = append(all, zoneLine{words[0], words[1:]})
+	}
+	return all, lines.Err()
+}
+
+// ensureZones makes the zones of the configuration file, and gives those that are there the settings it names.
+func (d *daemon) ensureZones(ctx context.Context) error {
+	for _, z := range d.zones {
+		if err := d.namesAdmin.Ensure(ctx, z.name, z.settings); err != nil {
+			return fmt.Errorf("--cns-config: %w", err)
+		}
+	}
+	return nil
+}
+
+// labelProblems says what is wrong with the labels that name a container.
+func labelProblems(labels map[string]string) []string {
+	var all []string
+	for _, p := range record.CheckLabels(labels) {
+		all = append(all, p.String())
+	}
+	return all
+}
