@@ -11,7 +11,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.bui
 
 # What the machine must have, by Debian package; the command or file beside it tells whether it is there.
 PACKAGES := gcc:gcc pkg-config:pkg-config libseccomp-dev:/usr/include/seccomp.h tini:/usr/bin/tini-static \
-            iproute2:ip procps:ps nftables:nft busybox-static:/bin/busybox bind9-dnsutils:dig curl:curl ca-certificates:/etc/ssl/certs git:git
+            iproute2:ip procps:ps nftables:nft busybox-static:/bin/busybox bind9-dnsutils:dig bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ldnsutils:drill curl:curl ca-certificates:/etc/ssl/certs git:git
 
 NEREID_SOCKET ?= /run/nereid/docker.sock
 
@@ -20,12 +20,15 @@ NEREID_SOCKET ?= /run/nereid/docker.sock
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Services of these packages are not started: tests start name servers of their own.
 deps:
 	@missing=(); for p in $(PACKAGES); do \
 	  have=$${p#*:}; { [ -e "$$have" ] || command -v "$$have" >/dev/null; } || missing+=("$${p%%:*}"); done; \
 	if [ $${#missing[@]} -gt 0 ]; then \
 	  echo "installing $${missing[*]}"; \
 	  as=; [ "$$(id -u)" = 0 ] || as=sudo; \
+	  policy=/usr/sbin/policy-rc.d; [ -e $$policy ] || { printf '#!/bin/sh\nexit 101\n' | $$as tee $$policy >/dev/null; \
+	    $$as chmod +x $$policy; trap "$$as rm -f $$policy" EXIT; }; \
 	  $$as apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
 
 build: deps ## build nereid, the shim and runc into bin/

@@ -50,7 +50,7 @@ func (s *Server) badSignature(w dns.ResponseWriter, req *dns.Msg, sig *dns.TSIG)
 	case errors.Is(err, dns.ErrSecret):
 		code = dns.RcodeBadKey
 	}
-	s.log.Info("badly signed request", zap.Stringer("from", w.RemoteAddr()), zap.String("key", sig.Hdr.Name), zap.String("error", dns.RcodeToString[int(code)]))
+	s.log.Debug("badly signed request", zap.Stringer("from", w.RemoteAddr()), zap.String("key", sig.Hdr.Name), zap.String("error", dns.RcodeToString[int(code)]))
 	m := new(dns.Msg).SetRcode(req, dns.RcodeNotAuth)
 	m.Extra = append(m.Extra, &dns.TSIG{
 		Hdr:        dns.RR_Header{Name: sig.Hdr.Name, Rrtype: dns.TypeTSIG, Class: dns.ClassANY},

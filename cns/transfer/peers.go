@@ -23,6 +23,9 @@ const (
 	gather = 50 * time.Millisecond
 	// lookAgain is how often a secondary that is behind, and one that is not, is asked what it has.
 	lookAgain, lookSeldom = time.Second, 30 * time.Second
+	// tellAgain is when one that acknowledged word of a change and does not have it is told again: it may have asked while
+	// we were not there.
+	tellAgain = 5 * time.Second
 	// maxBackoff is how seldom one that does not answer is told again.
 	maxBackoff = time.Minute
 )
@@ -48,6 +51,7 @@ type peer struct {
 
 	mu       sync.Mutex
 	notified uint32 // serial it has acknowledged word of
+	told     time.Time
 	serial   uint32 // it has
 	since    time.Time
 	behind   time.Time // since when, zero when it is not
@@ -157,13 +161,13 @@ func (p *peer) settle(ctx context.Context, t *Transfers) error {
 		return nil
 	}
 	p.mu.Lock()
-	told := p.notified == z.Serial
+	told := p.notified == z.Serial && (p.behind.IsZero() || time.Since(p.told) < tellAgain)
 	p.mu.Unlock()
 	var err error
 	if !told {
 		if err = p.notify(ctx, t, z.Serial); err == nil {
 			p.mu.Lock()
-			p.notified = z.Serial
+			p.notified, p.told = z.Serial, time.Now()
 			p.mu.Unlock()
 		}
 	}

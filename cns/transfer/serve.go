@@ -31,7 +31,7 @@ func (t *Transfers) ServeTransfer(w dns.ResponseWriter, req *dns.Msg) {
 	from := remote(w.RemoteAddr())
 	if !may(settings, from, key) {
 		t.count.refused.Add(1)
-		t.cfg.Log.Info("transfer refused", zap.String("zone", apex), zap.Stringer("from", from), zap.String("key", key))
+		t.cfg.Log.Debug("transfer refused", zap.String("zone", apex), zap.Stringer("from", from), zap.String("key", key))
 		o.fail(dns.RcodeRefused)
 		return
 	}
