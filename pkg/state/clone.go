@@ -86,6 +86,17 @@ func (r *Host) Clone() *Host {
 	return &c
 }
 
+// Clone copies a member with its labels.
+func (r *Member) Clone() *Member {
+	c := *r
+	c.Labels = maps.Clone(r.Labels)
+	c.Facts.Labels = maps.Clone(r.Facts.Labels)
+	return &c
+}
+
+// Clone copies a join token.
+func (r *JoinToken) Clone() *JoinToken { return clonePtr(r) }
+
 // Clone copies a tag.
 func (r *Tag) Clone() *Tag { return clonePtr(r) }
 

@@ -24,6 +24,9 @@ func (s *Store) Commit(ctx context.Context, ops ...Op) (Revision, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	if err := s.hasLeader(ctx); err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
 	rev, err := s.commit(ctx, ops)
@@ -41,7 +44,7 @@ func (s *Store) commit(ctx context.Context, ops []Op) (Revision, error) {
 	if err != nil {
 		return 0, err
 	}
-	resp, err := s.client.Txn(ctx).If(t.conditions...).Then(t.writes...).Else(t.reads...).Commit()
+	resp, err := s.client.Txn(s.leaderRequired(ctx)).If(t.conditions...).Then(t.writes...).Else(t.reads...).Commit()
 	if err != nil {
 		return 0, fmt.Errorf("commit to the state: %w", classify(err))
 	}
@@ -235,6 +238,8 @@ func classify(err error) error {
 	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrDuplicateKey),
 		errors.Is(err, rpctypes.ErrRequestTooLarge):
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	case errors.Is(err, rpctypes.ErrNoLeader):
+		return errNoQuorum
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("%w: %w", err, errdefs.ErrResourceExhausted)
 	}

@@ -42,6 +42,8 @@ type indexes struct {
 	tags         *table[owned[string], *Tag]
 	accounts     *table[nereid.Account, *Account]
 	hosts        *table[nereid.Host, *Host]
+	members      *table[nereid.Host, *Member]
+	joinTokens   *table[string, *JoinToken]
 
 	containersOf   *grouping[nereid.Account, *Container]
 	containerIDs   *grouping[nereid.Account, *Container]
@@ -61,6 +63,8 @@ type indexes struct {
 	tagsOfImage    *grouping[owned[nereid.ImageID], *Tag]
 	everyAccount   *grouping[whole, *Account]
 	everyHost      *grouping[whole, *Host]
+	everyMember    *grouping[whole, *Member]
+	everyJoinToken *grouping[whole, *JoinToken]
 	indexersByKind map[Kind]indexer
 	namesIndexes
 }
@@ -77,6 +81,7 @@ func newIndexes() *indexes {
 		KindNetwork: x.networks, KindNetworkName: x.networkNames, KindNetworkPlan: x.networkPlan,
 		KindAddress: x.addresses, KindPort: x.ports,
 		KindVolume: x.volumes, KindImage: x.images, KindTag: x.tags,
+		KindMember: x.members, KindJoinToken: x.joinTokens,
 	}
 	x.namesIndexers(x.indexersByKind)
 	return x
@@ -166,6 +171,13 @@ func (x *indexes) indexFleet() {
 	x.hosts = newTable(func(r *Host) nereid.Host { return r.Name })
 	x.everyHost = groupBy(x.hosts, func(a, b *Host) int { return strings.Compare(string(a.Name), string(b.Name)) },
 		func(_ *Host, in func(whole)) { in(whole{}) })
+	x.members = newTable(func(r *Member) nereid.Host { return r.Name })
+	x.everyMember = groupBy(x.members, func(a, b *Member) int { return strings.Compare(string(a.Name), string(b.Name)) },
+		func(_ *Member, in func(whole)) { in(whole{}) })
+	x.joinTokens = newTable(func(r *JoinToken) string { return r.Hash })
+	x.everyJoinToken = groupBy(x.joinTokens, func(a, b *JoinToken) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Hash, b.Hash))
+	}, func(_ *JoinToken, in func(whole)) { in(whole{}) })
 }
 
 // newer orders times newest first.

@@ -33,6 +33,8 @@ const (
 	KindVolume      Kind = "volumes"
 	KindImage       Kind = "images"
 	KindTag         Kind = "tags"
+	KindMember      Kind = "members"
+	KindJoinToken   Kind = "jointokens"
 )
 
 const (
@@ -53,6 +55,8 @@ func (r *Port) kind() Kind        { return KindPort }
 func (r *Volume) kind() Kind      { return KindVolume }
 func (r *Image) kind() Kind       { return KindImage }
 func (r *Tag) kind() Kind         { return KindTag }
+func (r *Member) kind() Kind      { return KindMember }
+func (r *JoinToken) kind() Kind   { return KindJoinToken }
 
 func (m *Meta) meta() *Meta { return m }
 
@@ -69,6 +73,8 @@ func (r *Port) key() string        { return key(KindPort, r.Proto, strconv.Itoa(
 func (r *Volume) key() string      { return key(KindVolume, string(r.Account), r.Name) }
 func (r *Image) key() string       { return key(KindImage, string(r.Account), string(r.ID)) }
 func (r *Tag) key() string         { return key(KindTag, string(r.Account), r.Ref) }
+func (r *Member) key() string      { return key(KindMember, string(r.Name)) }
+func (r *JoinToken) key() string   { return key(KindJoinToken, r.Hash) }
 
 func (r *Address) key() string {
 	if !r.Address.IsValid() {
@@ -137,6 +143,10 @@ func newRecord(key string) Record {
 		return &Image{}
 	case KindTag:
 		return &Tag{}
+	case KindMember:
+		return &Member{}
+	case KindJoinToken:
+		return &JoinToken{}
 	}
 	return newNamesRecord(Kind(kind))
 }

@@ -133,3 +133,15 @@ func (v *View) Host(h nereid.Host) (*Host, bool) { return lookup(v, v.hosts, h) 
 
 // Hosts that hold their lease, by name.
 func (v *View) Hosts() []*Host { return listOf(v, v.everyHost, whole{}) }
+
+// Member is a host as the fleet admitted it, alive or not.
+func (v *View) Member(h nereid.Host) (*Member, bool) { return lookup(v, v.members, h) }
+
+// Members of the fleet by name. The slice is the caller's.
+func (v *View) Members() []*Member { return listOf(v, v.everyMember, whole{}) }
+
+// JoinToken by the hash of its secret.
+func (v *View) JoinToken(hash string) (*JoinToken, bool) { return lookup(v, v.joinTokens, hash) }
+
+// JoinTokens are all there are, oldest first. The slice is the caller's.
+func (v *View) JoinTokens() []*JoinToken { return listOf(v, v.everyJoinToken, whole{}) }

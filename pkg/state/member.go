@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
@@ -20,10 +23,10 @@ import (
 )
 
 const (
-	// A lone member elects itself after up to five ticks: a boot of 0.2 s instead of 1.1 s with etcd's own 100 ms and
-	// ten. A shorter tick still costs more idle time than it saves: 0.4 % of a core at 20 ms.
-	tickMillis     = 50
-	electionMillis = 5 * tickMillis
+	// Ticks and elections are etcd's own, for members on a busy machine or some network away. A lone member does not
+	// wait for them: see elect.
+	tickMillis     = 100
+	electionMillis = 10 * tickMillis
 	// Entries of the raft log that stay in memory: these many and the ones for slow followers. A container's record is
 	// some 5 kB.
 	snapshotCount   = 1000
@@ -73,7 +76,13 @@ func startMember(ctx context.Context, cfg Config) (_ *member, retErr error) {
 	if err := keepToOwner(cfg.Socket); err != nil {
 		return nil, err
 	}
-	return m, m.ready(ctx)
+	if cfg.Serve != nil {
+		cfg.Serve(m.handlers(cfg.Log.Named("etcd")))
+	}
+	if err := m.ready(ctx); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // keepToOwner closes the socket to others: who reaches it owns the fleet.
@@ -104,6 +113,9 @@ func (m *member) config(cfg Config) *embed.Config {
 	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(m.logger(cfg.Log))
 	c.ListenPeerUrls, c.ListenClientUrls = nil, nil
 	peer := url.URL{Scheme: "unix", Path: filepath.Join(cfg.Dir, "peer")} // a name in the member list; nothing listens
+	if cfg.Peer != "" {
+		peer = *cfg.peer
+	}
 	c.AdvertisePeerUrls = []url.URL{peer}
 	c.AdvertiseClientUrls = []url.URL{peer}
 	if cfg.Socket != "" {
@@ -111,6 +123,10 @@ func (m *member) config(cfg Config) *embed.Config {
 		c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	if len(cfg.Join) > 0 {
+		c.ClusterState, c.InitialCluster = embed.ClusterStateFlagExisting, initialCluster(cfg)
+	}
+	c.PeerTLSInfo = transport.TLSInfo{CertFile: cfg.Keys.Cert, KeyFile: cfg.Keys.Key, TrustedCAFile: cfg.Keys.CA}
 	c.EnableGRPCGateway = false
 	c.TickMs, c.ElectionMs = tickMillis, electionMillis
 	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotCount, catchUpEntries
@@ -118,6 +134,17 @@ func (m *member) config(cfg Config) *embed.Config {
 	c.MaxWalFiles, c.MaxSnapFiles = keepFiles, keepFiles
 	c.MaxTxnOps, c.MaxRequestBytes = maxTxnOps, maxRequestBytes
 	return c
+}
+
+// initialCluster names all members, this one among them.
+func initialCluster(cfg Config) string {
+	all := []string{string(cfg.Host) + "=" + cfg.Peer}
+	for i, s := range cfg.Join {
+		if s.Peer != cfg.Peer {
+			all = append(all, fmt.Sprintf("%s=%s", cmp.Or(string(s.Host), fmt.Sprint("server", i)), s.Peer))
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 // logger passes etcd's warnings on, and has what etcd wants to end the process for break the member instead.
@@ -189,19 +216,20 @@ func (m *member) launch(cfg *embed.Config) <-chan started {
 	return result
 }
 
-// ready blocks until etcd has a leader, itself, and serves.
+// ready blocks until etcd has a leader and serves.
 func (m *member) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	go m.elect(ctx)
 	select {
 	case <-m.etcd.Server.ReadyNotify():
 		return nil
 	case err := <-m.broken:
 		return fmt.Errorf("%w: %w", err, errdefs.ErrDataLoss)
 	case <-m.etcd.Server.StopNotify():
-		return fmt.Errorf("etcd in %q stopped at its start: %w", m.dir, errdefs.ErrUnavailable)
+		return m.stopped()
 	case <-ctx.Done():
-		return fmt.Errorf("etcd in %q is not ready: %w", m.dir, ctx.Err())
+		return fmt.Errorf("etcd in %q is not ready: %w: %w", m.dir, ctx.Err(), errdefs.ErrUnavailable)
 	}
 }
 
@@ -215,10 +243,18 @@ func (m *member) watchOver(ctx context.Context) error {
 	case err := <-m.broken:
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInternal)
 	case err := <-m.etcd.Err():
-		return fmt.Errorf("etcd in %q: %w", m.dir, err)
+		return errors.Join(m.stopped(), err)
 	case <-m.etcd.Server.StopNotify():
-		return fmt.Errorf("etcd in %q stopped: %w", m.dir, errdefs.ErrUnavailable)
+		return m.stopped()
 	}
+}
+
+// stopped says why etcd stopped by itself: the others took it out, or nobody knows.
+func (m *member) stopped() error {
+	if m.etcd.Server.IsIDRemoved(uint64(m.etcd.Server.MemberID())) {
+		return errdefs.ErrPermissionDenied.WithMessage("this host was removed from the fleet: it may join again with an empty --data-root")
+	}
+	return fmt.Errorf("etcd in %q stopped: %w", m.dir, errdefs.ErrUnavailable)
 }
 
 // close stops etcd and lets go of the directory.

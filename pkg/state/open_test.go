@@ -65,8 +65,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	}
 }
 
-func TestNothingIsOnTheNetwork(t *testing.T) {
-	t.Parallel()
+func TestNothingIsOnTheNetwork(t *testing.T) { // not beside tests that are
 	core, logs := observer.New(zapcore.DebugLevel)
 	cfg := testConfig(t)
 	cfg.Log = zap.New(core)

@@ -46,6 +46,32 @@ type Host struct {
 	RuncVersion       string
 	// OvercommitMemory and OvercommitCPUs are how many times what it has may be reserved; 0: without limit.
 	OvercommitMemory, OvercommitCPUs float64 `json:",omitempty"`
+	Draining                         bool    `json:",omitempty"` // gets no new containers; Labels and this are the member's, too
+}
+
+// Member is a host as the fleet knows it, from its join until it is removed, alive or not. The host itself writes Peer
+// and Facts when it starts, operators Labels and Draining: all by Update.
+type Member struct {
+	Meta
+	Name   nereid.Host
+	Joined time.Time
+	Key    string // SHA-256 of its public key, in hex: who may join under the name again
+	Server bool   // holds a copy of the state
+	// Peer is ADDR:PORT at which other hosts reach it; empty for the only host of a fleet.
+	Peer string
+	// Labels are what operators added to those it was started with; an empty value takes one away.
+	Labels   map[string]string
+	Draining bool
+	Facts    Host // as it last said them
+}
+
+// JoinToken lets hosts join for a while.
+type JoinToken struct {
+	Meta
+	Hash    string // SHA-256 of the secret, in hex
+	Server  bool   // as servers
+	Created time.Time
+	Expires time.Time
 }
 
 // Container is one container, whatever its state. Only its Host writes it.

@@ -22,6 +22,8 @@
 //	/nereid/v1/tsigkeys/NAME                     keys shared with other name servers
 //	/nereid/v1/namings/ACCOUNT/ID                what was said of a container's names at run time
 //	/nereid/v1/absences/HOST                     hosts that cannot be reached
+//	/nereid/v1/members/HOST                      a host that joined, until it is removed
+//	/nereid/v1/jointokens/HASH                   what a new host shows; the secret's SHA-256
 //	/nereid/v1/events/HOST/TIME/ACCOUNT          TIME: 20 digits of nanoseconds, growing with each event of HOST
 //
 // A host that keeps only its own part of a large fleet watches containers/HOST/ and, for each network its containers
@@ -34,6 +36,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -52,9 +56,24 @@ type Config struct {
 	Socket    string      // path of the unix socket the embedded server listens on, below the exec root; empty: none
 	Endpoints []string    // of an existing cluster; when set nothing is embedded
 	TLS       *tls.Config // for Endpoints; nil: none
-	Host      nereid.Host // whose lease and records this process writes
-	Log       *zap.Logger // nil: none
+	// Peer is https://ADDR:PORT, where the other servers reach the embedded one, and Keys are its files for that. Empty:
+	// it never has others.
+	Peer string
+	Keys Keys
+	// Join are the servers of the cluster that the embedded one joins while Dir is empty, itself among them. Nil: it
+	// begins a cluster of its own.
+	Join []Server
+	// Serve is given, before Open returns, what is to answer other servers and the hosts that have none. Nil: nothing is.
+	Serve func(servers, hosts http.Handler)
+	Host  nereid.Host // whose lease and records this process writes
+	Log   *zap.Logger // nil: none
+
+	peer *url.URL // Peer
 }
+
+// Keys are PEM files: a certificate with its key, and the certificate authority of the others. They are read again for
+// each connection.
+type Keys struct{ Cert, Key, CA string }
 
 func (c Config) validate() error {
 	var errs []error
@@ -63,6 +82,9 @@ func (c Config) validate() error {
 	}
 	if len(c.Endpoints) == 0 && c.Dir == "" {
 		errs = append(errs, errors.New("state: neither a directory nor endpoints of etcd given"))
+	}
+	if _, err := url.Parse(c.Peer); err != nil {
+		errs = append(errs, fmt.Errorf("state: peer URL %q: %w", c.Peer, err))
 	}
 	if len(c.Socket) > maxSocketPath {
 		errs = append(errs, fmt.Errorf("state: socket path %q is longer than %d bytes", c.Socket, maxSocketPath))
@@ -109,6 +131,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, retErr error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	cfg.peer, _ = url.Parse(cfg.Peer) // validated
 	s := &Store{cfg: cfg, log: cfg.Log, view: newView()}
 	defer func() {
 		if retErr != nil {
@@ -156,6 +179,9 @@ func (s *Store) Run(ctx context.Context) error {
 	g.Go(func() error { return s.tidy(ctx) })
 	if s.member != nil {
 		g.Go(func() error { return s.member.watchOver(ctx) })
+		if s.cfg.Peer != "" {
+			g.Go(func() error { return s.keepSeat(ctx) })
+		}
 	}
 	return g.Wait()
 }
