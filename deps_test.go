@@ -50,6 +50,9 @@ var rooms = []struct {
 		never: []string{"github.com/miekg/dns"},
 	},
 	{name: "etcd stays in the state", in: []string{"pkg", "api", "runtime", "cns", "scheduler", "cmd"}, except: []string{"pkg/state"}, never: []string{"go.etcd.io/etcd"}},
+	{name: "memberlist stays in the gossip", in: []string{"pkg", "api", "runtime", "cns", "scheduler", "cmd"}, except: []string{"pkg/gossip"}, never: []string{"github.com/hashicorp/memberlist"}},
+	{name: "gossip knows nouns only", in: []string{"pkg/gossip"}, only: []string{"pkg/gossip", "pkg/nereid"}},
+	{name: "the road between hosts knows nouns only", in: []string{"pkg/peer"}, only: []string{"pkg/peer", "pkg/nereid"}},
 	{name: "netlink and nftables stay in the network", in: []string{"pkg", "api", "runtime", "cns", "scheduler", "cmd"}, except: []string{"pkg/network"}, never: []string{"github.com/vishvananda/netlink", "github.com/google/nftables"}},
 }
 

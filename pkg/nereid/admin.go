@@ -46,3 +46,35 @@ type DaemonVersion struct {
 	Commit     string `json:",omitempty"`
 	Built      string `json:",omitempty"`
 }
+
+// JoinToken lets hosts join a fleet for a while.
+type JoinToken struct {
+	Token   string
+	Peer    string // ADDR:PORT where a host of the fleet answers
+	Server  bool
+	Expires time.Time
+}
+
+// TokenRequest asks for one.
+type TokenRequest struct {
+	Server bool
+	Life   time.Duration // 0: a day
+	Rotate bool          // ends all tokens made before
+}
+
+// LabelRequest changes a host's labels; an empty value takes one away.
+type LabelRequest struct{ Labels map[string]string }
+
+// Drained tells what is left on a host that gets no more.
+type Drained struct {
+	Host Host
+	Stay []Stays
+}
+
+// Stays is a container that stays where it is.
+type Stays struct {
+	ID      ContainerID
+	Name    string
+	Account Account
+	Why     string
+}

@@ -17,6 +17,19 @@ const Admin Account = "admin"
 // Host names a machine of the fleet. It is unique in the fleet and is what users see in inspect's Node.
 type Host string
 
+// Valid tells whether a host can have the name: it is a DNS label.
+func (h Host) Valid() bool {
+	if h == "" || len(h) > 63 || h[0] == '-' || h[len(h)-1] == '-' {
+		return false
+	}
+	for _, c := range h {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
 // ContainerID is 64 lower-case hex digits.
 type ContainerID string
 
