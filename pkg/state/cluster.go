@@ -126,6 +126,10 @@ func (s *Store) removeMember(ctx context.Context, id uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	_, err := s.client.MemberRemove(ctx, id)
+	for errors.Is(err, rpctypes.ErrUnhealthy) && ctx.Err() == nil { // until the others have been connected for five seconds
+		pause(ctx, rewatchMax/2)
+		_, err = s.client.MemberRemove(ctx, id)
+	}
 	switch {
 	case errors.Is(err, rpctypes.ErrMemberNotFound), err == nil:
 		return nil

@@ -59,6 +59,8 @@ type Member struct {
 	Server bool   // holds a copy of the state
 	// Peer is ADDR:PORT at which other hosts reach it; empty for the only host of a fleet.
 	Peer string
+	// Gossip is ADDR:PORT of its rumour; empty likewise.
+	Gossip string
 	// Labels are what operators added to those it was started with; an empty value takes one away.
 	Labels   map[string]string
 	Draining bool
