@@ -28,6 +28,8 @@ type Route struct {
 	Owned Kind
 	// Ref names the thing where the path does not.
 	Ref func(*http.Request) string
+	// When picks the requests for which only the owner can answer; nil: all.
+	When func(*http.Request) bool
 	// Live answers may last as long as the client wants, and end as soon as the server stops.
 	Live bool
 }
@@ -62,6 +64,12 @@ func (r Route) OwnedBy(k Kind) Route {
 // Naming returns the route with another way to find the name of the owned thing.
 func (r Route) Naming(ref func(*http.Request) string) Route {
 	r.Ref = ref
+	return r
+}
+
+// Only returns the route as one that any host answers but for some requests.
+func (r Route) Only(when func(*http.Request) bool) Route {
+	r.When = when
 	return r
 }
 

@@ -40,6 +40,9 @@ func (s *Server) forwarding(rt router.Route, next router.Handler) router.Handler
 		return next
 	}
 	return func(w http.ResponseWriter, r *http.Request) error {
+		if rt.When != nil && !rt.When(r) {
+			return next(w, r)
+		}
 		ref := mux.Vars(r)["name"]
 		if rt.Ref != nil {
 			ref = rt.Ref(r)

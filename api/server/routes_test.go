@@ -12,7 +12,7 @@ import (
 )
 
 // table is every operation of the Engine API that is served, with the owner kind where it may be forwarded and "live"
-// where it lasts.
+// where it lasts; "some" says that only some requests may be.
 const table = `
 GET /containers/{name:.*}/checkpoints
 POST /containers/{name:.*}/checkpoints
@@ -21,7 +21,7 @@ HEAD /containers/{name:.*}/archive container
 GET /containers/json
 GET /containers/{name:.*}/export container
 GET /containers/{name:.*}/changes container
-GET /containers/{name:.*}/json
+GET /containers/{name:.*}/json container some
 GET /containers/{name:.*}/top container
 GET /containers/{name:.*}/logs container live
 GET /containers/{name:.*}/stats container live
@@ -131,6 +131,11 @@ DELETE /networks/{name:.*}
 GET /nereid/v1/version
 GET /nereid/v1/hosts
 GET /nereid/v1/hosts/{name}
+POST /nereid/v1/hosts/{name}/label
+POST /nereid/v1/hosts/{name}/drain
+POST /nereid/v1/hosts/{name}/resume
+DELETE /nereid/v1/hosts/{name}
+POST /nereid/v1/tokens
 GET /nereid/v1/cns/status
 GET /nereid/v1/cns/explain
 POST /nereid/v1/cns/containers/{ref}
@@ -160,6 +165,9 @@ func row(rt router.Route) string {
 	s := rt.Method + " " + rt.Path
 	if rt.Owned != "" {
 		s += " " + string(rt.Owned)
+	}
+	if rt.When != nil {
+		s += " some"
 	}
 	if rt.Live {
 		s += " live"

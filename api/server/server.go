@@ -101,7 +101,7 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// ServeHTTP serves one request. Beyond tests, Serve calls it.
+// ServeHTTP serves one request, for Serve or for another server, which calls Stop in the end.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // headerTimeout is ample for a header, and little for a connection that nobody uses.
@@ -136,6 +136,16 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		return nil
 	})
 	return group.Wait()
+}
+
+// Stop ends a server that another serves, see ServeHTTP: live streams end, connections that were taken over are closed,
+// and handlers get a moment to return.
+func (s *Server) Stop() {
+	s.running.endLive()
+	s.running.closeHijacked()
+	if grace := min(cutTime, s.cfg.Drain); !s.running.wait(grace) {
+		s.log.Warn("handlers still run", zap.Duration("after", grace))
+	}
 }
 
 // firstByte bounds the wait for a connection's first bytes: the look for HTTP/2 comes before the header's own bound.

@@ -19,6 +19,7 @@ type Deps struct {
 	Runtime  Runtime
 	Network  Network
 	Volumes  VolumeStore
+	Fleet    *Liveness // of the other hosts; nil: there are none
 	Log      *zap.Logger
 
 	// LabelProblems says what is wrong with labels that the name service reads; nil: nothing ever is.

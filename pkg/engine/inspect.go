@@ -31,7 +31,10 @@ func (c *Containers) Inspect(ctx context.Context, ref string, size bool) (*conta
 		}
 		resp.SizeRw, resp.SizeRootFs = &rw, &total
 	}
-	host, _ := view.Host(r.Host)
+	host, ok := view.Host(r.Host)
+	if m, known := view.Member(r.Host); !ok && known { // it does not answer: as it was
+		host = &m.Facts
+	}
 	return resp, inspectNode(r.Host, host), nil
 }
 
@@ -44,5 +47,8 @@ func (c *Containers) addHostSide(r *state.Container, resp *container.InspectResp
 	resp.HostnamePath = filepath.Join(dir, "hostname")
 	resp.HostsPath = filepath.Join(dir, "hosts")
 	resp.ResolvConfPath = filepath.Join(dir, "resolv.conf")
+	if r.Host != c.Host {
+		return
+	}
 	resp.ExecIDs = c.execs.running(keyOf(r))
 }

@@ -40,7 +40,7 @@ func (c *Containers) List(ctx context.Context, opts container.ListOptions) ([]*c
 			break
 		}
 		if d == show {
-			list = append(list, summary(r, l.imageName(r), settings(), l.now))
+			list = append(list, summary(r, l.imageName(r), c.Fleet.hostedStatus(r, l.now), settings()))
 		}
 	}
 	if opts.Size {

@@ -27,6 +27,16 @@ func healthOf(r *state.Container) string {
 	}
 }
 
+// hostedStatus is statusText of a container as the fleet sees it: whether one that should be up is, nobody knows while
+// its host does not answer.
+func (l *Liveness) hostedStatus(r *state.Container, now time.Time) string {
+	text := statusText(r, now)
+	if listedRunning(r) && l.State(r.Host).Gone() {
+		text += fmt.Sprintf(" (host %s unreachable)", r.Host)
+	}
+	return text
+}
+
 // statusText is the state of a container as people read it in lists.
 func statusText(r *state.Container, now time.Time) string {
 	s := r.State

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
@@ -42,7 +41,7 @@ func shownLabel(r *state.Container, key string) (string, bool) {
 }
 
 // summary is what a list says of a container. It shares nothing with the record that a caller may change.
-func summary(r *state.Container, image string, nets *container.NetworkSettings, now time.Time) *container.Summary {
+func summary(r *state.Container, image, status string, nets *container.NetworkSettings) *container.Summary {
 	s := &container.Summary{
 		ID:                      string(r.ID),
 		Names:                   []string{"/" + r.Name},
@@ -54,7 +53,7 @@ func summary(r *state.Container, image string, nets *container.NetworkSettings, 
 		Ports:                   portList(nets),
 		Labels:                  shownLabels(r),
 		State:                   r.State.Status,
-		Status:                  statusText(r, now),
+		Status:                  status,
 		NetworkSettings:         &container.NetworkSettingsSummary{Networks: listedNetworks(nets)},
 		Mounts:                  mountPoints(r),
 	}

@@ -275,7 +275,7 @@ func TestSummaryLeavesTheRecordAlone(t *testing.T) {
 	nets := &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{
 		"blue": {IPAddress: "10.0.0.2", Aliases: []string{"hidden"}, IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: "10.0.0.2", LinkLocalIPs: []string{"x"}}},
 	}}
-	s := summary(r, "web:1", nets, time.Now())
+	s := summary(r, "web:1", "Up", nets)
 	assert.DeepEqual(t, s.Names, []string{"/web2"})
 	assert.Equal(t, s.Labels["nereid.host"], "h2")
 	assert.DeepEqual(t, s.NetworkSettings.Networks["blue"], &network.EndpointSettings{

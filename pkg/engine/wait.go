@@ -15,6 +15,9 @@ func (c *Containers) Wait(ctx context.Context, ref string, cond container.WaitCo
 	if err != nil {
 		return nil, err
 	}
+	if c.Fleet.State(r.Host).Gone() {
+		return nil, errHostGone(r.Host)
+	}
 	answer := make(chan container.WaitResponse, 1) // buffered: the waiter never outlives its condition
 	go func() {
 		defer close(answer)
@@ -27,6 +30,8 @@ func (c *Containers) Wait(ctx context.Context, ref string, cond container.WaitCo
 // succeeded.
 func (c *Containers) wait(ctx context.Context, r *state.Container, holds func(*state.Container) bool) container.WaitResponse {
 	last := r
+	ctx, cancel := c.Fleet.Watched(ctx, r.Host)
+	defer cancel()
 	now, err := c.State.View().WaitContainer(ctx, r.Account, r.ID, func(now *state.Container) bool {
 		if now != nil {
 			last = now
@@ -34,6 +39,9 @@ func (c *Containers) wait(ctx context.Context, r *state.Container, holds func(*s
 		return holds(now)
 	})
 	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		return container.WaitResponse{StatusCode: -1, Error: &container.WaitExitError{Message: err.Error()}}
 	}
 	answer := container.WaitResponse{StatusCode: int64(last.State.ExitCode)}

@@ -3,6 +3,7 @@ package admin
 
 import (
 	"context"
+	"time"
 
 	"github.com/docker/docker/api/types"
 
@@ -17,6 +18,13 @@ type Hosts interface {
 	Inspect(ctx context.Context, name nereid.Host) (nereid.HostStatus, error)
 	// Self is the host that answers.
 	Self() nereid.Host
+	Label(ctx context.Context, name nereid.Host, labels map[string]string) (nereid.HostStatus, error)
+	Drain(ctx context.Context, name nereid.Host) (nereid.Drained, error)
+	Resume(ctx context.Context, name nereid.Host) error
+	// Remove takes a host out of the fleet; one that is alive and not empty only by force.
+	Remove(ctx context.Context, name nereid.Host, force bool) error
+	// Token makes a join token; a life of 0 is the usual one.
+	Token(ctx context.Context, server bool, life time.Duration, rotate bool) (nereid.JoinToken, error)
 }
 
 // System is what the version needs.

@@ -15,7 +15,10 @@ import (
 	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
-type fakeHosts struct{ hosts []nereid.HostStatus }
+type fakeHosts struct {
+	Hosts
+	hosts []nereid.HostStatus
+}
 
 func (f fakeHosts) Self() nereid.Host { return "h1" }
 
@@ -42,7 +45,7 @@ func ask(t *testing.T, method, path string) (string, error) {
 	w := httptest.NewRecorder()
 	err := errors.New("no such route")
 	m := mux.NewRouter()
-	for _, rt := range Routes(fakeHosts{[]nereid.HostStatus{{Name: "h1", State: nereid.HostAlive}}}, fakeSystem{}) {
+	for _, rt := range Routes(fakeHosts{hosts: []nereid.HostStatus{{Name: "h1", State: nereid.HostAlive}}}, fakeSystem{}) {
 		m.Methods(rt.Method).Path(rt.Path).HandlerFunc(func(w2 http.ResponseWriter, r *http.Request) { err = rt.Handler(w2, r) })
 	}
 	m.ServeHTTP(w, httptest.NewRequest(method, path, nil))

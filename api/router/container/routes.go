@@ -5,6 +5,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/nereid-paas/nereid/api/request"
 	"github.com/nereid-paas/nereid/api/router"
 )
 
@@ -28,7 +29,7 @@ func Routes(b Backend, cgroup2 bool) []router.Route {
 		router.Get("/containers/json", h.list),
 		router.Get("/containers/{name:.*}/export", h.export).OwnedBy(of),
 		router.Get("/containers/{name:.*}/changes", h.changes).OwnedBy(of),
-		router.Get("/containers/{name:.*}/json", h.inspect),
+		router.Get("/containers/{name:.*}/json", h.inspect).OwnedBy(of).Only(sized),
 		router.Get("/containers/{name:.*}/top", h.top).OwnedBy(of),
 		router.Get("/containers/{name:.*}/logs", h.logs).OwnedBy(of).Lasting(),
 		router.Get("/containers/{name:.*}/stats", h.stats).OwnedBy(of).Lasting(),
@@ -60,3 +61,6 @@ func Routes(b Backend, cgroup2 bool) []router.Route {
 func experimental(http.ResponseWriter, *http.Request) error {
 	return errdefs.ErrNotImplemented.WithMessage("This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to enable it.")
 }
+
+// sized picks the requests that want sizes, which only the owner can measure.
+func sized(r *http.Request) bool { return request.Parse(r) == nil && request.Bool(r, "size") }
