@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -34,6 +35,7 @@ import (
 // daemon is the host's parts in the order they are built; run starts them, close stops them in reverse.
 type daemon struct {
 	log        *zap.Logger
+	fleet      *fleet
 	store      *state.Store
 	runtime    *runtime.Runtime
 	fabric     *network.Fabric
@@ -43,6 +45,7 @@ type daemon struct {
 	images     *engine.Images
 	volumes    *engine.Volumes
 	system     *engine.System
+	hosts      *engine.Hosts
 	publisher  *publish.Publisher
 	transfers  *transfer.Transfers
 	namesAdmin *admin.Admin
@@ -50,6 +53,8 @@ type daemon struct {
 	zones      []zoneLine     // of the configuration file
 	raises     errgroup.Group // see raiseSerial
 	api        *server.Server
+	peers      *server.Server // the API for other hosts
+	forwarded  http.Handler   // to it
 	listeners  []net.Listener
 	metrics    net.Listener
 	host       nereid.Host
@@ -66,7 +71,7 @@ func build(ctx context.Context, o options, log *zap.Logger) (_ *daemon, retErr e
 			d.close()
 		}
 	}()
-	for _, step := range []func(context.Context, options) error{d.openState, d.buildNames, d.buildHost, d.listen} {
+	for _, step := range []func(context.Context, options) error{d.enter, d.openState, d.buildNames, d.buildHost, d.listen} {
 		if err := step(ctx, o); err != nil {
 			return nil, err
 		}
@@ -80,14 +85,34 @@ const certsDir = "/etc/docker/certs.d"
 // bootTimeout bounds the wait for the state at start.
 const bootTimeout = 60 * time.Second
 
+func (d *daemon) enter(ctx context.Context, o options) (err error) {
+	if d.fleet, err = enterFleet(ctx, o, d.log); err != nil {
+		return err
+	}
+	if d.fleet.mustOpen() {
+		return d.fleet.open(ctx)
+	}
+	return nil
+}
+
 func (d *daemon) openState(ctx context.Context, o options) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
-	defer cancel()
-	d.store, err = state.Open(ctx, state.Config{
+	if !d.fleet.clustered() { // else it waits for the others: they may all be starting
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, bootTimeout)
+		defer cancel()
+	}
+	cfg := state.Config{
 		Dir: filepath.Join(o.dataRoot, "etcd"), Socket: filepath.Join(o.execRoot, "etcd.sock"),
 		Endpoints: o.stateEndpoints, Host: d.host, Log: d.log.Named("state"),
-	})
-	return err
+	}
+	if len(o.stateEndpoints) == 0 {
+		cfg = d.fleet.stateConfig(cfg)
+	}
+	if d.store, err = state.Open(ctx, cfg); err != nil {
+		return err
+	}
+	d.fleet.use(d.store)
+	return nil
 }
 
 func (d *daemon) buildHost(ctx context.Context, o options) error {
@@ -117,7 +142,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	d.data = volume.NewStore(o.dataRoot)
 	deps := engine.Deps{
 		Host: d.host, DC: o.dc, Zone: o.zone, Version: version, DataRoot: o.dataRoot, ExecRoot: o.execRoot,
-		State: d.store, Runtime: d.runtime, Network: d.fabric, Volumes: d.data, LabelProblems: labelProblems, Log: d.log,
+		State: d.store, Runtime: d.runtime, Network: d.fabric, Volumes: d.data, Fleet: d.fleet.live, LabelProblems: labelProblems, Log: d.log,
 	}
 	d.networks = engine.NewNetworks(deps, pool)
 	d.volumes = engine.NewVolumes(deps)
@@ -130,10 +155,19 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 		Advertise: advertised(ctx, o), Labels: labels(o.labels), Runc: p.runc, Init: p.init, Containerd: o.containerd, Debug: o.debug,
 		Commit: commit, Built: built, Insecure: o.insecure, OvercommitMemory: o.overMemory, OvercommitCPUs: o.overCPUs,
 	}, d.containers, d.images, d.volumes)
-	d.api = server.New(server.Config{
+	self, err := d.fleet.self()
+	if err != nil {
+		return err
+	}
+	d.hosts = engine.NewHosts(deps, self, d.containers, d.system.HostRecord)
+	d.fleet.server.ServeFleet(d.hosts, d.fleet.servers)
+	cfg := server.Config{
 		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: engine.NewConnections(d.networks, d.containers), Volumes: d.volumes,
-		System: d.system, Hosts: engine.NewHosts(deps), Names: d.namesAdmin, Version: version, Log: d.log.Named("api"),
-	})
+		System: d.system, Hosts: d.hosts, Names: d.namesAdmin, Version: version, Log: d.log.Named("api"),
+		Forwarder: road{view: d.store.View(), host: d.host, to: d.fleet.forwarder},
+	}
+	d.api = server.New(cfg)
+	d.peers, d.forwarded = forwarded(cfg, d.fleet)
 	return nil
 }
 
@@ -192,8 +226,12 @@ func (d *daemon) serve(ctx, base context.Context) error {
 	if err := d.takeUp(ctx); err != nil {
 		return err
 	}
+	d.fleet.server.ServeAPI(d.forwarded)
+	defer d.peers.Stop()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return named("containers", d.containers.Run(ctx)) })
+	g.Go(func() error { return named("hosts", d.hosts.Run(ctx)) })
+	g.Go(func() error { return named("fleet", d.fleet.serve(ctx)) })
 	g.Go(func() error { return named("api", d.api.Serve(ctx, d.listeners...)) })
 	if d.metrics != nil {
 		g.Go(func() error {
@@ -209,7 +247,7 @@ func (d *daemon) takeUp(ctx context.Context) error {
 	if err := d.system.EnsureAdmin(ctx); err != nil {
 		return err
 	}
-	if _, err := d.store.Commit(ctx, state.Put(d.system.HostRecord(ctx))); err != nil {
+	if err := d.hosts.Enrol(ctx); err != nil {
 		return err
 	}
 	if err := d.networks.EnsureDefaults(ctx, nereid.Admin); err != nil {
@@ -260,6 +298,9 @@ func (d *daemon) close() {
 		if err := d.store.Close(); err != nil {
 			d.log.Warn("close the state", zap.Error(err))
 		}
+	}
+	if d.fleet != nil {
+		d.fleet.close()
 	}
 }
 

@@ -15,12 +15,16 @@ import (
 
 func daemonCommand() *cobra.Command {
 	var o options
+	var configFile string
 	c := &cobra.Command{
 		Use:   "daemon",
 		Short: "Run this host's daemon",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o.cnsAsked = c.Flags().Changed("cns-listen")
+			if err := readConfig(c.Flags(), configFile); err != nil {
+				return err
+			}
+			o.cnsAsked, o.peerAsked = c.Flags().Changed("cns-listen"), c.Flags().Changed("peer-listen")
 			if len(o.hosts) == 0 {
 				o.hosts = []string{"unix://" + filepath.Join(o.execRoot, "docker.sock")}
 			}
@@ -31,6 +35,7 @@ func daemonCommand() *cobra.Command {
 		},
 	}
 	o.flags(c.Flags())
+	c.Flags().StringVar(&configFile, "config", "", "YAML file of these flags: name: value; what the command line says counts more")
 	return c
 }
 

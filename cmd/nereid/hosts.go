@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -16,7 +18,7 @@ func hostCommand() *cobra.Command {
 	var f clientFlags
 	c := &cobra.Command{Use: "host", Short: "The fleet's hosts", Args: cobra.NoArgs}
 	f.add(c)
-	c.AddCommand(hostList(&f), hostInspect(&f))
+	c.AddCommand(hostList(&f), hostInspect(&f), hostLabel(&f), hostDrain(&f), hostResume(&f), hostRemove(&f))
 	return c
 }
 
@@ -78,4 +80,82 @@ func hostInspect(f *clientFlags) *cobra.Command {
 			return printJSON(c.OutOrStdout(), hosts)
 		},
 	}
+}
+
+func hostLabel(f *clientFlags) *cobra.Command {
+	return &cobra.Command{
+		Use: "label HOST KEY=VALUE...", Short: "Give a host labels; KEY= takes one away", Args: cobra.MinimumNArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := f.client()
+			if err != nil {
+				return err
+			}
+			req := nereid.LabelRequest{Labels: map[string]string{}}
+			for _, kv := range args[1:] {
+				k, v, ok := strings.Cut(kv, "=")
+				if !ok || k == "" {
+					return fmt.Errorf("%q is not KEY=VALUE", kv)
+				}
+				req.Labels[k] = v
+			}
+			return cl.do(c.Context(), http.MethodPost, "/hosts/"+url.PathEscape(args[0])+"/label", req, nil)
+		},
+	}
+}
+
+func hostDrain(f *clientFlags) *cobra.Command {
+	return &cobra.Command{
+		Use: "drain HOST", Short: "Give a host no new containers, and name those that stay", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := f.client()
+			if err != nil {
+				return err
+			}
+			var d nereid.Drained
+			if err := cl.do(c.Context(), http.MethodPost, "/hosts/"+url.PathEscape(args[0])+"/drain", nil, &d); err != nil {
+				return err
+			}
+			if f.format == "json" {
+				return printJSON(c.OutOrStdout(), d)
+			}
+			if len(d.Stay) == 0 {
+				fmt.Fprintf(c.OutOrStdout(), "%s gets no new containers, and has none that run\n", d.Host)
+				return nil
+			}
+			var rows [][]string
+			for _, s := range d.Stay {
+				rows = append(rows, []string{s.ID.Short(), s.Name, string(s.Account), s.Why})
+			}
+			return printTable(c.OutOrStdout(), "STAYS,NAME,ACCOUNT,WHY", rows)
+		},
+	}
+}
+
+func hostResume(f *clientFlags) *cobra.Command {
+	return &cobra.Command{
+		Use: "resume HOST", Short: "Let a drained host get containers again", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := f.client()
+			if err != nil {
+				return err
+			}
+			return cl.do(c.Context(), http.MethodPost, "/hosts/"+url.PathEscape(args[0])+"/resume", nil, nil)
+		},
+	}
+}
+
+func hostRemove(f *clientFlags) *cobra.Command {
+	var force bool
+	c := &cobra.Command{
+		Use: "rm HOST", Short: "Take a host out of the fleet, with the records of its containers", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := f.client()
+			if err != nil {
+				return err
+			}
+			return cl.do(c.Context(), http.MethodDelete, fmt.Sprintf("/hosts/%s?force=%t", url.PathEscape(args[0]), force), nil, nil)
+		},
+	}
+	c.Flags().BoolVar(&force, "force", false, "although it is alive and has containers")
+	return c
 }

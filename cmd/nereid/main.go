@@ -41,7 +41,7 @@ func runCommand(ctx context.Context, out io.Writer, args []string) error {
 		Args:          cobra.NoArgs,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(daemonCommand(), cnsCommand(), hostCommand(), versionCommand())
+	root.AddCommand(daemonCommand(), cnsCommand(), hostCommand(), tokenCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetOut(out)
 	return root.ExecuteContext(ctx)

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/nereid-paas/nereid/pkg/peer"
 )
 
 // options are what the command line says, checked by validate.
@@ -32,6 +34,12 @@ type options struct {
 	containerd     string
 	runc           string
 	addressPool    string
+	join           string // ADDR:PORT of a host of the fleet to join
+	token          string
+	server         bool   // join as a server
+	peerListen     string // for other hosts
+	peerAsked      bool   // --peer-listen was given: listen whether somebody may join or not
+	gossipListen   string
 	insecure       []string // registries: host[:port] or CIDR
 	debug          bool
 	overMemory     float64 // how many times the host's memory may be reserved; 0: without limit
@@ -58,6 +66,11 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.insecure, "insecure-registry", nil, "host[:port] or CIDR of registries that may speak plain http or have unknown certificates (loopback always may)")
 	f.Float64Var(&o.overMemory, "overcommit-memory", 1, "how many times this host's memory containers may reserve, in a fleet of several hosts; 0: without limit")
 	f.Float64Var(&o.overCPUs, "overcommit-cpus", 1, "how many times this host's CPUs containers may reserve, likewise; 0: without limit")
+	f.StringVar(&o.join, "join", "", "ADDR:PORT of a host of the fleet to join; a host that has joined goes on without")
+	f.StringVar(&o.token, "token", "", "what lets this host join, from `nereid token`")
+	f.BoolVar(&o.server, "server", false, "join as a server: hold a copy of the state")
+	f.StringVar(&o.peerListen, "peer-listen", ":2377", "where other hosts reach this one, TCP; a host that nobody may join listens only when this is given")
+	f.StringVar(&o.gossipListen, "gossip-listen", ":7946", "where other hosts tell this one who is alive, UDP and TCP; likewise")
 	f.BoolVar(&o.debug, "debug", false, "log more")
 }
 
@@ -112,7 +125,10 @@ func (o *options) validate() error {
 	if err := checkZone(o.zone); err != nil {
 		bad("--cns-zone %q: %w", o.zone, err)
 	}
-	for _, l := range []struct{ flag, addr string }{{"--cns-listen", o.cnsListen}, {"--metrics-listen", o.metricsListen}} {
+	o.validateJoin(bad)
+	for _, l := range []struct{ flag, addr string }{
+		{"--cns-listen", o.cnsListen}, {"--metrics-listen", o.metricsListen}, {"--join", o.join}, {"--peer-listen", o.peerListen}, {"--gossip-listen", o.gossipListen},
+	} {
 		if l.addr == "" {
 			continue
 		}
@@ -121,6 +137,23 @@ func (o *options) validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// validateJoin looks at what a join needs.
+func (o *options) validateJoin(bad func(string, ...any)) {
+	if o.token != "" {
+		if err := peer.CheckToken(o.token); err != nil {
+			bad("--token: %w", err)
+		}
+	}
+	switch {
+	case o.join == "" && (o.token != "" || o.server):
+		bad("--token and --server go with --join")
+	case o.join != "" && o.token == "":
+		bad("--join needs a --token")
+	case o.join != "" && len(o.stateEndpoints) > 0:
+		bad("--join and --state-endpoints: hosts that share an etcd cluster of their own need no join")
+	}
 }
 
 func checkHost(h string) error {

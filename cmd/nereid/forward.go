@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/nereid-paas/nereid/api/router"
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/peer"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// road finds owners by the state's records, and leads to them.
+type road struct {
+	view *state.View
+	host nereid.Host
+	to   *peer.Forwarder
+}
+
+// Owner implements server.Locator.
+func (r road) Owner(ctx context.Context, kind router.Kind, ref string) (nereid.Host, bool, error) {
+	owner := r.host
+	switch kind {
+	case router.Container:
+		if c, err := r.view.FindContainer(nereid.AccountFrom(ctx), ref); err == nil {
+			owner = c.Host
+		}
+	case router.Exec:
+		owner = r.execOwner(nereid.ExecID(ref))
+	case router.Build: // where it was asked for
+	}
+	return owner, owner == r.host, nil
+}
+
+// execOwner reads the owner from the id.
+func (r road) execOwner(id nereid.ExecID) nereid.Host {
+	for _, m := range r.view.Members() {
+		if id.OwnedBy(m.Name) {
+			return m.Name
+		}
+	}
+	return r.host
+}
+
+// Forward implements server.Forwarder.
+func (r road) Forward(w http.ResponseWriter, req *http.Request, to nereid.Host) error {
+	return r.to.Forward(w, req, to)
+}
