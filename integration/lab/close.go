@@ -18,20 +18,9 @@ func (h *Host) close(t testing.TB) {
 	if t.Failed() {
 		t.Logf("the end of the daemon's log:\n%s", h.LogTail())
 	}
-	if h.daemon != nil {
-		if !h.Answers() {
-			h.Kill9(t)
-			if err := h.Launch(t); err == nil {
-				poll.WaitOn(t, func(poll.LogT) poll.Result {
-					if h.Answers() {
-						return poll.Success()
-					}
-					return poll.Continue("the daemon does not answer for the clean-up")
-				})
-			}
-		}
-		if ids := strings.Fields(h.Try(t, "ps", "-aq").Stdout); len(ids) > 0 {
-			h.Try(t, append([]string{"rm", "-fv"}, ids...)...)
+	if h.daemon != nil && !h.Removed {
+		if h.lone {
+			h.empty(t)
 		}
 		h.Stop(t)
 		for _, left := range h.Leftovers() {
@@ -39,6 +28,25 @@ func (h *Host) close(t testing.TB) {
 		}
 	}
 	h.wipe(t)
+}
+
+// empty removes all containers, by a daemon started again if need be.
+func (h *Host) empty(t testing.TB) {
+	t.Helper()
+	if !h.Answers() {
+		h.Kill9(t)
+		if err := h.Launch(t); err == nil {
+			poll.WaitOn(t, func(poll.LogT) poll.Result {
+				if h.Answers() {
+					return poll.Success()
+				}
+				return poll.Continue("the daemon does not answer for the clean-up")
+			})
+		}
+	}
+	if ids := strings.Fields(h.Try(t, "ps", "-aq").Stdout); len(ids) > 0 {
+		h.Try(t, append([]string{"rm", "-fv"}, ids...)...)
+	}
 }
 
 // wipe removes whatever a failed test left, so that the next one starts clean.
@@ -54,7 +62,11 @@ func (h *Host) wipe(t testing.TB) {
 			}
 		}
 	}
-	for _, ns := range []string{h.netns, h.client} {
+	spaces := []string{h.netns}
+	if h.lone {
+		spaces = append(spaces, h.client)
+	}
+	for _, ns := range spaces {
 		execute(t, Cmd{}, nil, "ip", "netns", "delete", ns)
 	}
 	for _, cg := range h.cgroups() {

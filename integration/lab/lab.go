@@ -41,6 +41,9 @@ type Host struct {
 	args    []string
 	daemon  *exec.Cmd
 	exited  chan error
+	// Removed hosts are taken out of their fleet: their daemon does not start again, and what is left of them is nobody's.
+	Removed bool
+	lone    bool // has a second namespace of its own
 }
 
 // New starts a daemon in fresh namespaces and stops it, with all that it made, when the test ends. A test that
@@ -50,7 +53,7 @@ func New(t testing.TB, args ...string) *Host {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: network namespaces and containers")
 	}
-	h := &Host{Name: "lab" + suffix(), Addr: "198.18.0.1", Outside: "198.18.0.2", args: args}
+	h := &Host{Name: "lab" + suffix(), Addr: "198.18.0.1", Outside: "198.18.0.2", args: args, lone: true}
 	h.Dir = filepath.Join("/tmp", "nereid-"+h.Name) // short: unix socket paths end at 108 bytes
 	h.Socket = filepath.Join(h.Dir, "exec", "docker.sock")
 	h.netns, h.client = "n-"+h.Name, "c-"+h.Name
