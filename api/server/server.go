@@ -20,6 +20,7 @@ import (
 	"github.com/nereid-paas/nereid/api/router/exec"
 	"github.com/nereid-paas/nereid/api/router/image"
 	"github.com/nereid-paas/nereid/api/router/network"
+	"github.com/nereid-paas/nereid/api/router/peer"
 	"github.com/nereid-paas/nereid/api/router/plugin"
 	"github.com/nereid-paas/nereid/api/router/swarm"
 	"github.com/nereid-paas/nereid/api/router/system"
@@ -36,6 +37,10 @@ type Config struct {
 	System     system.Backend
 	Hosts      admin.Hosts
 	Names      admin.Names
+
+	// Placed and Content are what other hosts ask for; nil: this server is not theirs.
+	Placed  peer.Containers
+	Content peer.Images
 
 	// Version of the engine for the Server header.
 	Version string
@@ -68,6 +73,9 @@ func Routes(cfg Config) []router.Route {
 		admin.NamesRoutes(cfg.Names),
 	} {
 		all = append(all, routes...)
+	}
+	if cfg.Placed != nil {
+		all = append(all, peer.Routes(cfg.Placed, cfg.Content)...)
 	}
 	return all
 }

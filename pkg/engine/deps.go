@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"net/http"
+
 	"go.uber.org/zap"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
@@ -28,4 +30,6 @@ type Deps struct {
 	States HostStates
 	// Peers are the other hosts; nil: containers are created here only.
 	Peers Peers
+	// Road leads to other hosts, named by the host of a request's URL, for the account of its context; nil: there are none.
+	Road http.RoundTripper
 }

@@ -30,6 +30,7 @@ type Images struct {
 	store ImageStore
 	// changing holds one token while this host changes its catalogue: short, for content is moved outside of it.
 	changing chan struct{}
+	bringing keylock // of images on their way here
 	pruning  atomic.Bool
 }
 
@@ -43,6 +44,7 @@ type ImageStore interface {
 	imageRegistries
 	imageTransfers
 	imageContent
+	imagePeers
 }
 
 type imageRegistries interface {

@@ -56,6 +56,11 @@ func (i *Images) push(ctx context.Context, named reference.Named, auth *registry
 	}
 	defer repo.Close()
 	for _, t := range tags {
+		if img, ok := i.State.View().Image(a, t.image); ok {
+			if _, err := i.Bring(ctx, img); err != nil {
+				return err
+			}
+		}
 		d, err := i.store.Push(ctx, a, repo, t.ref.Tag(), t.image, p)
 		if err != nil {
 			return err

@@ -31,6 +31,9 @@ func (i *Images) Save(ctx context.Context, refs []string, want []ocispec.Platfor
 		if err := i.checkSaved(img, want); err != nil {
 			return err
 		}
+		if _, err := i.Bring(ctx, img); err != nil {
+			return err
+		}
 		saved = append(saved, image.Saved{ID: img.ID, Tags: list.tags[n], Parent: img.Parent})
 		told = append(told, state.Emit(imageEvent(a, i.Host, string(img.ID), string(img.ID), events.ActionSave, i.labels(img))))
 	}

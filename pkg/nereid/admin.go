@@ -5,6 +5,9 @@ import "time"
 // AdminPrefix begins the path of every administrative route. They lie beside Docker's on the same socket.
 const AdminPrefix = "/nereid/v1"
 
+// ContentPrefix is where a host serves content of images to other hosts, as a registry does.
+const ContentPrefix = "/nereid/content"
+
 // HostState is how a host is seen from the endpoint that was asked.
 type HostState string
 

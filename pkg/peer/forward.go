@@ -95,17 +95,25 @@ func (f *Forwarder) Close() { f.pool.CloseIdleConnections() }
 func (f *Forwarder) reach(ctx context.Context, h nereid.Host) (*tls.Conn, error) {
 	addr, err := f.dir.Find(h)
 	if err != nil {
-		return nil, err
+		return nil, &Unreached{err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
 	d := tls.Dialer{Config: f.id.hostTLS(h)}
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, errUnreachable(h, err)
+		return nil, &Unreached{errUnreachable(h, err)}
 	}
 	return c.(*tls.Conn), nil
 }
+
+// Unreached says that a host was not reached: nothing was asked of it. It has the class of its cause.
+type Unreached struct{ cause error }
+
+func (u *Unreached) Error() string { return u.cause.Error() }
+
+// Unwrap gives the cause.
+func (u *Unreached) Unwrap() error { return u.cause }
 
 func errUnreachable(h nereid.Host, why error) error {
 	if errdefs.IsUnavailable(why) {
@@ -148,6 +156,43 @@ func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, to nereid.Ho
 	return f.copyAnswer(ctx, w, res, to)
 }
 
+// RoundTrip implements http.RoundTripper for requests of this host's own, for the account of their context, to the host
+// that their URL names. It returns once this host shows what the other did, when that says so.
+func (f *Forwarder) RoundTrip(r *http.Request) (*http.Response, error) {
+	to := nereid.Host(r.URL.Host)
+	ctx, cancel := f.watched(r.Context(), to)
+	out := r.Clone(ctx)
+	out.Host = "nereid"
+	f.stamp(out)
+	res, err := f.pool.RoundTrip(out)
+	if err != nil {
+		err = f.failed(ctx, to, err)
+		cancel()
+		return nil, err
+	}
+	f.catchUp(ctx, res)
+	res.Body = &lasting{res.Body, cancel}
+	return res, nil
+}
+
+// lasting is a body with what must last as long.
+type lasting struct {
+	io.ReadCloser
+	end context.CancelFunc
+}
+
+// Close implements io.Closer.
+func (l *lasting) Close() error {
+	defer l.end()
+	return l.ReadCloser.Close()
+}
+
+// stamp says on whose behalf, and what this host has seen.
+func (f *Forwarder) stamp(out *http.Request) {
+	out.Header.Set(accountHeader, string(nereid.AccountFrom(out.Context())))
+	out.Header.Set(revisionHeader, strconv.FormatInt(f.shown.Shown(), 10))
+}
+
 // failed says that a host did not answer, unless it is the client that went.
 func (f *Forwarder) failed(ctx context.Context, to nereid.Host, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
@@ -166,8 +211,7 @@ func (f *Forwarder) outgoing(ctx context.Context, r *http.Request, to nereid.Hos
 	out.URL = u
 	out.URL.Scheme, out.URL.Host = "http", string(to) // TLS is the dialer's
 	out.RequestURI, out.Host, out.Close = "", "nereid", false
-	out.Header.Set(accountHeader, string(nereid.AccountFrom(r.Context())))
-	out.Header.Set(revisionHeader, strconv.FormatInt(f.shown.Shown(), 10))
+	f.stamp(out)
 	if !mayHijack(r) {
 		out.Header.Del("Connection")
 		out.Header.Del("Upgrade")

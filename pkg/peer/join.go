@@ -142,7 +142,7 @@ func post(ctx context.Context, tr http.RoundTripper, url string, in, out any) er
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return refusal(res)
+		return Refusal(res)
 	}
 	return json.NewDecoder(io.LimitReader(res.Body, maxMessage)).Decode(out)
 }
@@ -150,8 +150,8 @@ func post(ctx context.Context, tr http.RoundTripper, url string, in, out any) er
 // maxMessage bounds a message between hosts that is not a stream: a list of some thousand hosts.
 const maxMessage = 4 << 20
 
-// refusal is another host's error with its words and its class.
-func refusal(res *http.Response) error {
+// Refusal is another host's error with its words and its class.
+func Refusal(res *http.Response) error {
 	var said struct{ Message string }
 	raw, err := io.ReadAll(io.LimitReader(res.Body, maxMessage))
 	if err != nil {

@@ -186,7 +186,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, do func(context.
 	_ = json.NewEncoder(w).Encode(out) // who has gone asks again
 }
 
-// fail answers with an error's words, and the status that refusal makes its class of again.
+// fail answers with an error's words, and the status that Refusal makes its class of again.
 func fail(w http.ResponseWriter, err error) {
 	code := http.StatusInternalServerError
 	switch {

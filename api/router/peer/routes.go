@@ -1,0 +1,102 @@
+// Package peer routes what hosts ask each other beside what they forward: to take a container that was placed on them,
+// and for content of images, as a registry serves it (OCI Distribution Specification 1.1).
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/docker/docker/api/types/backend"
+	"github.com/docker/docker/api/types/container"
+	"github.com/gorilla/mux"
+
+	"github.com/nereid-paas/nereid/api/answer"
+	"github.com/nereid-paas/nereid/api/request"
+	"github.com/nereid-paas/nereid/api/router"
+	"github.com/nereid-paas/nereid/pkg/nereid"
+)
+
+// Containers takes containers that another host placed here.
+type Containers interface {
+	// CreateHere refuses with an error that has a method Refused() string.
+	CreateHere(ctx context.Context, id nereid.ContainerID, req backend.ContainerCreateConfig) (container.CreateResponse, error)
+}
+
+// Images has content.
+type Images interface {
+	// Blob opens content by its digest; as a manifest it has a media type.
+	Blob(ctx context.Context, digest string, manifest bool) (io.ReadSeeker, io.Closer, string, error)
+}
+
+// Paths of the routes.
+const (
+	CreatePath  = nereid.AdminPrefix + "/placed"
+	contentPath = nereid.ContentPrefix + "/v2/{name:.*}/"
+)
+
+// RefusedHeader says why a host does not take a container: another may.
+const RefusedHeader = "Nereid-Refused"
+
+// Placed is a container that one host has another create.
+type Placed struct {
+	ID      nereid.ContainerID
+	Request backend.ContainerCreateConfig
+}
+
+type handlers struct {
+	containers Containers
+	images     Images
+}
+
+// Routes between hosts. They are served to hosts only.
+func Routes(c Containers, i Images) []router.Route {
+	h := handlers{c, i}
+	return []router.Route{
+		router.Post(CreatePath, h.create),
+		router.Get(contentPath+"manifests/{digest}", h.manifest),
+		router.Head(contentPath+"manifests/{digest}", h.manifest),
+		router.Get(contentPath+"blobs/{digest}", h.blob),
+		router.Head(contentPath+"blobs/{digest}", h.blob),
+	}
+}
+
+func (h handlers) create(w http.ResponseWriter, r *http.Request) error {
+	var p Placed
+	if err := request.Decode(r.Body, &p); err != nil {
+		return err
+	}
+	resp, err := h.containers.CreateHere(r.Context(), p.ID, p.Request)
+	var no interface{ Refused() string }
+	if errors.As(err, &no) {
+		why, _ := json.Marshal(no.Refused()) // a header has one line; a string always encodes
+		w.Header().Set(RefusedHeader, string(why))
+	}
+	if err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusCreated, resp)
+}
+
+func (h handlers) manifest(w http.ResponseWriter, r *http.Request) error { return h.serve(w, r, true) }
+
+func (h handlers) blob(w http.ResponseWriter, r *http.Request) error { return h.serve(w, r, false) }
+
+func (h handlers) serve(w http.ResponseWriter, r *http.Request, manifest bool) error {
+	d := mux.Vars(r)["digest"]
+	body, closer, kind, err := h.images.Blob(r.Context(), d, manifest)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = closer.Close() }()
+	if kind == "" {
+		kind = "application/octet-stream"
+	}
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Docker-Content-Digest", d)
+	http.ServeContent(w, r, "", time.Time{}, body)
+	return nil
+}
