@@ -143,6 +143,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	deps := engine.Deps{
 		Host: d.host, DC: o.dc, Zone: o.zone, Version: version, DataRoot: o.dataRoot, ExecRoot: o.execRoot,
 		State: d.store, Runtime: d.runtime, Network: d.fabric, Volumes: d.data, Fleet: d.fleet.live, LabelProblems: labelProblems, Log: d.log,
+		States: d.fleet.live, Peers: peers{d.fleet.forwarder}, Road: d.fleet.forwarder,
 	}
 	d.networks = engine.NewNetworks(deps, pool)
 	d.volumes = engine.NewVolumes(deps)
@@ -164,10 +165,10 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	cfg := server.Config{
 		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: engine.NewConnections(d.networks, d.containers), Volumes: d.volumes,
 		System: d.system, Hosts: d.hosts, Names: d.namesAdmin, Version: version, Log: d.log.Named("api"),
-		Forwarder: road{view: d.store.View(), host: d.host, to: d.fleet.forwarder},
+		Forwarder: owners{view: d.store.View(), host: d.host, to: d.fleet.forwarder},
 	}
 	d.api = server.New(cfg)
-	d.peers, d.forwarded = forwarded(cfg, d.fleet)
+	d.peers, d.forwarded = forwarded(cfg, d.fleet, d.containers, d.images)
 	return nil
 }
 
@@ -230,6 +231,7 @@ func (d *daemon) serve(ctx, base context.Context) error {
 	defer d.peers.Stop()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return named("containers", d.containers.Run(ctx)) })
+	g.Go(func() error { return named("images", d.images.Run(ctx)) })
 	g.Go(func() error { return named("hosts", d.hosts.Run(ctx)) })
 	g.Go(func() error { return named("fleet", d.fleet.serve(ctx)) })
 	g.Go(func() error { return named("api", d.api.Serve(ctx, d.listeners...)) })

@@ -10,15 +10,15 @@ import (
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
-// road finds owners by the state's records, and leads to them.
-type road struct {
+// owners finds owners by the state's records, and leads to them.
+type owners struct {
 	view *state.View
 	host nereid.Host
 	to   *peer.Forwarder
 }
 
 // Owner implements server.Locator.
-func (r road) Owner(ctx context.Context, kind router.Kind, ref string) (nereid.Host, bool, error) {
+func (r owners) Owner(ctx context.Context, kind router.Kind, ref string) (nereid.Host, bool, error) {
 	owner := r.host
 	switch kind {
 	case router.Container:
@@ -33,7 +33,7 @@ func (r road) Owner(ctx context.Context, kind router.Kind, ref string) (nereid.H
 }
 
 // execOwner reads the owner from the id.
-func (r road) execOwner(id nereid.ExecID) nereid.Host {
+func (r owners) execOwner(id nereid.ExecID) nereid.Host {
 	for _, m := range r.view.Members() {
 		if id.OwnedBy(m.Name) {
 			return m.Name
@@ -43,6 +43,6 @@ func (r road) execOwner(id nereid.ExecID) nereid.Host {
 }
 
 // Forward implements server.Forwarder.
-func (r road) Forward(w http.ResponseWriter, req *http.Request, to nereid.Host) error {
+func (r owners) Forward(w http.ResponseWriter, req *http.Request, to nereid.Host) error {
 	return r.to.Forward(w, req, to)
 }

@@ -39,6 +39,9 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("host %s refuses the container: %s", r.Host, r.Why)
 }
 
+// Refused says why, to those who know no Refusal.
+func (r *Refusal) Refused() string { return r.Why }
+
 // Unwrap gives the class.
 func (r *Refusal) Unwrap() error { return errdefs.ErrUnavailable }
 

@@ -35,6 +35,7 @@ func placedHost(h *state.Host) snapshot.Host {
 		Platform:         platforms.FormatAll(platforms.Normalize(ocispec.Platform{OS: h.OSType, Architecture: h.Architecture})),
 		Capacity:         snapshot.Resources{Memory: h.Memory, CPUs: int64(h.CPUs) * 1e9},
 		OvercommitMemory: h.OvercommitMemory, OvercommitCPUs: h.OvercommitCPUs, MaxContainers: slots,
+		Cordoned: h.Draining,
 	}
 }
 

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/docker/docker/api/types/backend"
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/nereid-paas/nereid/api/router/peer"
+	"github.com/nereid-paas/nereid/pkg/engine"
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	road "github.com/nereid-paas/nereid/pkg/peer"
+)
+
+// peers has other hosts do things for this one's use cases.
+type peers struct{ to *road.Forwarder }
+
+// CreateOn implements engine.Peers.
+func (p peers) CreateOn(ctx context.Context, to nereid.Host, o engine.Order) (container.CreateResponse, error) {
+	var resp container.CreateResponse
+	body, err := json.Marshal(peer.Placed{ID: o.ID, Request: o.Request})
+	if err != nil {
+		return resp, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+string(to)+peer.CreatePath, bytes.NewReader(body))
+	if err != nil {
+		return resp, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := p.to.RoundTrip(req)
+	var unreached *road.Unreached
+	if errors.As(err, &unreached) {
+		return resp, &engine.Refusal{Host: to, Why: unreached.Error()}
+	}
+	if err != nil {
+		return resp, err
+	}
+	defer res.Body.Close()
+	if why := res.Header.Get(peer.RefusedHeader); why != "" {
+		r := &engine.Refusal{Host: to}
+		if json.Unmarshal([]byte(why), &r.Why) != nil {
+			r.Why = why
+		}
+		return resp, r
+	}
+	if res.StatusCode != http.StatusCreated {
+		return resp, road.Refusal(res)
+	}
+	if err := json.NewDecoder(res.Body).Decode(&resp); err != nil {
+		return resp, fmt.Errorf("host %s: %w", to, err)
+	}
+	return resp, nil
+}
+
+// takes has the engine create what other hosts placed here.
+type takes struct{ containers *engine.Containers }
+
+// CreateHere implements peer.Containers.
+func (t takes) CreateHere(ctx context.Context, id nereid.ContainerID, req backend.ContainerCreateConfig) (container.CreateResponse, error) {
+	return t.containers.CreateHere(ctx, engine.Order{ID: id, Request: req})
+}
