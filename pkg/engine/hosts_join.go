@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/peer"
@@ -198,8 +199,16 @@ func (h *Hosts) changeMember(ctx context.Context, name nereid.Host, change func(
 	}
 }
 
-// Run has this host's record follow what operators say, until the context ends or the host is removed from the fleet.
+// Run has this host's record follow what operators say, and the state what is heard of other hosts, until the context
+// ends or the host is removed from the fleet.
 func (h *Hosts) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.tellAbsences(ctx) })
+	g.Go(func() error { return h.follow(ctx) })
+	return g.Wait()
+}
+
+func (h *Hosts) follow(ctx context.Context) error {
 	w := h.State.View().Watch(state.KindMember)
 	defer w.Close()
 	for {
