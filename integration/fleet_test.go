@@ -28,13 +28,11 @@ func fleetwide(t *testing.T, what string, cond func() bool) {
 	}, poll.WithTimeout(60*time.Second), poll.WithDelay(100*time.Millisecond))
 }
 
-// fleetOf starts hosts that all have busybox.
+// fleetOf starts a fleet that has busybox.
 func fleetOf(t *testing.T, o lab.FleetOptions) *lab.Fleet {
 	t.Helper()
 	f := lab.NewFleet(t, o)
-	for _, h := range f.Hosts {
-		h.Load(t, "busybox:latest", lab.Busybox(t))
-	}
+	f.Hosts[0].Load(t, "busybox:latest", lab.Busybox(t))
 	return f
 }
 
@@ -44,7 +42,7 @@ func TestFleetMatrix(t *testing.T) {
 	f := fleetOf(t, lab.FleetOptions{Hosts: 3})
 	h1, h2, h3 := f.Hosts[0], f.Hosts[1], f.Hosts[2]
 	for name, h := range map[string]*lab.Host{"near": h1, "far": h2, "lost": h3} {
-		h.Docker(t, "run", "-d", "--name", name, "--label", "which="+name, "busybox", "sh", "-c", "echo hello; trap 'exit 7' TERM; while :; do sleep 0.1; done")
+		h.Docker(t, "run", "-d", "--name", name, "-e", "constraint:node=="+h.Name, "--label", "which="+name, "busybox", "sh", "-c", "echo hello; trap 'exit 7' TERM; while :; do sleep 0.1; done")
 	}
 	for _, where := range []struct {
 		name string
@@ -82,6 +80,7 @@ func TestFleetMatrix(t *testing.T) {
 		assert.Equal(t, said.String(), "-1\n", "which is all that docker wait shows of an error")
 		assert.Assert(t, logs.Wait() != nil, "logs -f must not end as if all were well")
 		assert.Assert(t, is.Contains(h1.Nereid(t, "host", "ls"), "unreachable"))
+		fleetwide(t, "names of what runs there are hidden", func() bool { return strings.Contains(h1.Nereid(t, "cns", "status"), h3.Name) })
 		for _, args := range []string{
 			"stop lost", "start lost", "restart lost", "kill lost", "pause lost", "logs lost", "exec lost true", "top lost", "rm -f lost",
 			"rename lost found", "update --memory 64m lost", "diff lost", "cp lost:/etc/passwd /tmp/nowhere", "attach lost", "stats --no-stream lost",
@@ -102,6 +101,7 @@ func TestFleetMatrix(t *testing.T) {
 		f.MendLink(t, h3)
 		fleetwide(t, "it is back", func() bool { return h1.Try(t, "exec", "lost", "true").Code == 0 })
 		assert.Assert(t, !strings.Contains(h1.Docker(t, "ps", "-a"), "unreachable"))
+		fleetwide(t, "and its names", func() bool { return !strings.Contains(h1.Nereid(t, "cns", "status"), h3.Name) })
 	})
 }
 
@@ -155,7 +155,7 @@ func everyVerb(t *testing.T, from, owner *lab.Host, name string) {
 	assert.Equal(t, string(copied), "copied\n")
 
 	// A container in the foreground, input, output and exit code, where the docker client attaches before it starts.
-	owner.Docker(t, "create", "-i", "--name", name, "busybox", "sh", "-c", "read x; echo got $x; echo err >&2; exit 3")
+	owner.Docker(t, "create", "-i", "--name", name, "-e", "constraint:node=="+owner.Name, "busybox", "sh", "-c", "read x; echo got $x; echo err >&2; exit 3")
 	r := from.TryWith(t, lab.Cmd{Stdin: "word\n"}, "start", "-ai", name)
 	assert.Equal(t, r.Code, 3, r.Combined())
 	assert.Equal(t, r.Stdout, "got word\n")
@@ -168,8 +168,8 @@ func everyVerb(t *testing.T, from, owner *lab.Host, name string) {
 func TestFleetLosesADaemon(t *testing.T) {
 	f := fleetOf(t, lab.FleetOptions{Hosts: 3})
 	h1, h2 := f.Hosts[0], f.Hosts[1]
-	h2.Docker(t, "run", "-d", "--name", "there", "busybox", "sleep", "600")
-	h1.Docker(t, "run", "-d", "--name", "here", "busybox", "sleep", "600")
+	h2.Docker(t, "run", "-d", "--name", "there", "-e", "constraint:node=="+h2.Name, "busybox", "sleep", "600")
+	h1.Docker(t, "run", "-d", "--name", "here", "-e", "constraint:node=="+h1.Name, "busybox", "sleep", "600")
 	status := func(from *lab.Host) string {
 		return from.Docker(t, "ps", "-a", "--filter", "name=there", "--format", "{{.Status}}")
 	}
@@ -213,7 +213,7 @@ func TestFleetLosesADaemon(t *testing.T) {
 func TestFleetWithoutQuorum(t *testing.T) {
 	f := fleetOf(t, lab.FleetOptions{Hosts: 3})
 	h1 := f.Hosts[0]
-	h1.Docker(t, "run", "-d", "--name", "here", "busybox", "sh", "-c", "echo hello; sleep 600")
+	h1.Docker(t, "run", "-d", "--name", "here", "-e", "constraint:node=="+h1.Name, "busybox", "sh", "-c", "echo hello; sleep 600")
 	f.Hosts[1].Kill9(t)
 	f.Hosts[2].Kill9(t)
 	fleetwide(t, "writes are refused", func() bool {
@@ -309,4 +309,50 @@ func TestFleetRefusesStrangers(t *testing.T) {
 	r := h.On(t, filepath.Join(lab.Bin(t), "nereid"), "daemon", "--name", "stranger", "--advertise", "198.18.0.99", "--join", h.Addr+":2377",
 		"--data-root", t.TempDir(), "--exec-root", t.TempDir(), "--token", token)
 	assert.Check(t, r.Code == 1 && strings.Contains(r.Stderr, "not known"), r.Combined())
+}
+
+// blobs counts what a host has of images.
+func blobs(t *testing.T, h *lab.Host) int {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(h.Dir, "data/containerd/*/blobs/sha256/*"))
+	assert.NilError(t, err)
+	return len(found)
+}
+
+// TestFleetPlaces runs an image that one host has on all of them: they take it from each other, once each, and let go of
+// it together.
+func TestFleetPlaces(t *testing.T) {
+	f := fleetOf(t, lab.FleetOptions{Hosts: 3, Servers: 1})
+	h1, h2, h3 := f.Hosts[0], f.Hosts[1], f.Hosts[2]
+	assert.Equal(t, blobs(t, h2), 0)
+	for i := range 6 {
+		from := f.Hosts[i%3]
+		from.Docker(t, "run", "-d", "--name", fmt.Sprint("c", i), "busybox", "sleep", "600")
+	}
+	for _, h := range f.Hosts {
+		assert.Equal(t, len(strings.Fields(h1.Docker(t, "ps", "-q", "--filter", "node="+h.Name))), 2, "they spread")
+		assert.Equal(t, blobs(t, h), blobs(t, h1))
+	}
+	assert.Equal(t, h3.Docker(t, "run", "--rm", "-e", "constraint:node=="+h2.Name, "busybox", "echo", "hello"), "hello")
+	r := h1.Try(t, "create", "-e", "constraint:node==nosuch", "busybox")
+	assert.Assert(t, r.Code != 0 && strings.Contains(r.Stderr, "no host fits"), r.Combined())
+
+	// A drained host gets none; its own go on.
+	h1.Nereid(t, "host", "drain", h3.Name)
+	for i := range 4 {
+		h3.Docker(t, "create", "--name", fmt.Sprint("d", i), "busybox")
+	}
+	assert.Equal(t, len(strings.Fields(h1.Docker(t, "ps", "-aq", "--filter", "node="+h3.Name))), 2)
+
+	// What one host commits another runs, and saves.
+	h2.Docker(t, "exec", "c0", "touch", "/made")
+	h2.Docker(t, "commit", "c0", "made:1")
+	for _, h := range f.Hosts[:2] {
+		assert.Equal(t, h3.Docker(t, "run", "--rm", "-e", "constraint:node=="+h.Name, "made:1", "ls", "/made"), "/made")
+		h.Docker(t, "save", "-o", filepath.Join(t.TempDir(), "made.tar"), "made:1")
+	}
+	ids := strings.Fields(h1.Docker(t, "ps", "-aq"))
+	h1.Docker(t, append([]string{"rm", "-f"}, ids...)...)
+	h1.Docker(t, "rmi", "made:1", "busybox")
+	fleetwide(t, "all hosts let go of the images", func() bool { return blobs(t, h1)+blobs(t, h2)+blobs(t, h3) == 0 })
 }
