@@ -15,7 +15,7 @@ PACKAGES := gcc:gcc pkg-config:pkg-config libseccomp-dev:/usr/include/seccomp.h 
 
 NEREID_SOCKET ?= /run/nereid/docker.sock
 
-.PHONY: help deps build clients run stop test unit lint integration bench clean
+.PHONY: help deps build clients run stop test unit lint integration soak bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,11 @@ clients: bin/compose2/cli-plugins/docker-compose bin/compose5/cli-plugins/docker
 
 integration: build clients ## whole-system tests with the docker CLI and real containers (as root)
 	go test -tags integration -count=1 -timeout 45m ./integration/...
+
+SOAK ?= 30m
+
+soak: build ## random concurrent verbs on 50 containers for 30 minutes (SOAK=duration), ending with no leak
+	SOAK=$(SOAK) go test -tags 'integration soak' -count=1 -timeout 0 -v -run '^TestSoak$$' ./integration
 
 bench: build ## measure against the Docker Engine (Debian's docker.io) on this machine
 	./integration/bench/run

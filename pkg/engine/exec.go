@@ -155,9 +155,9 @@ func (c *Containers) runExec(ctx context.Context, r *state.Container, e execReco
 		return nil, err
 	}
 	pid, done, err := c.Runtime.Exec(ctx, keyOf(r), process(r, e, opts), s)
-	if errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err) {
+	if err := c.meanwhile(r, err); errdefs.IsConflict(err) {
 		c.execFailed(e, exitNotExecutable)
-		return nil, errNotRunning(r.ID) // it ended meanwhile
+		return nil, err
 	}
 	if err != nil {
 		code, err := startExitCode(asTaskError(err))

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/events"
 
 	"github.com/nereid-paas/nereid/pkg/state"
@@ -27,6 +28,9 @@ func (c *Containers) Pause(ctx context.Context, ref string) error {
 		ctx, cancel := work(ctx)
 		defer cancel()
 		if err := c.Runtime.Pause(ctx, keyOf(r)); err != nil {
+			if err = c.meanwhile(r, err); errdefs.IsConflict(err) {
+				return err
+			}
 			return errInternal("cannot pause container %s: %s", r.ID, err)
 		}
 		err := c.become(ctx, r, state.StatusPaused, events.ActionPause)

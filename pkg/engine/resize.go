@@ -19,7 +19,7 @@ func (c *Containers) Resize(ctx context.Context, ref string, height, width uint3
 	ctx, cancel := work(ctx)
 	defer cancel()
 	if err := c.Runtime.Resize(ctx, keyOf(r), height, width); err != nil {
-		return err
+		return c.meanwhile(r, err)
 	}
 	_, err = c.State.Commit(ctx, tell(r, events.ActionResize,
 		"height", strconv.FormatUint(uint64(height), 10), "width", strconv.FormatUint(uint64(width), 10)))

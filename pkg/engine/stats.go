@@ -80,7 +80,7 @@ func (c *Containers) sample(ctx context.Context, r *state.Container) (*container
 		switch {
 		case err == nil:
 			s = got
-		case !errdefs.IsNotFound(err) && !errdefs.IsConflict(err):
+		case !errdefs.IsConflict(c.meanwhile(r, err)):
 			return nil, err
 		}
 	}

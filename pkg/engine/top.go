@@ -38,7 +38,7 @@ func (c *Containers) Top(ctx context.Context, ref, psArgs string) (*container.To
 	defer cancel()
 	pids, err := c.Runtime.Pids(ctx, keyOf(r))
 	if err != nil {
-		return nil, err
+		return nil, c.meanwhile(r, err)
 	}
 	out, err := ps(ctx, strings.Split(psArgs, " "), pids)
 	if err != nil {

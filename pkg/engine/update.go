@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"go.uber.org/zap"
@@ -46,6 +47,9 @@ func (c *Containers) update(ctx context.Context, r *state.Container, hc *contain
 	defer cancel()
 	if r.State.Running() {
 		if err := c.Runtime.Update(ctx, keyOf(r), hc.Resources); err != nil {
+			if err = c.meanwhile(r, err); errdefs.IsConflict(err) {
+				return err
+			}
 			return errInternal("%s", err)
 		}
 	}

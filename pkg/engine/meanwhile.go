@@ -1,0 +1,19 @@
+package engine
+
+import (
+	"github.com/containerd/errdefs"
+
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+// meanwhile gives what failed because the container's process had ended by then, or its record was gone, the words of
+// that: whoever asks a moment later hears the same. Other failures stay as they are.
+func (c *Containers) meanwhile(r *state.Container, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errdefs.IsFailedPrecondition(err), errdefs.IsNotFound(err), r.State.Pid > 0 && !c.alive(r.State.Pid):
+		return errNotRunning(r.ID)
+	}
+	return err
+}
