@@ -148,13 +148,13 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	d.networks = engine.NewNetworks(deps, pool)
 	d.volumes = engine.NewVolumes(deps)
 	d.images = engine.NewImages(deps, image.New(image.Config{
-		Client: d.runtime.Client, Version: version, Insecure: o.insecure, Certs: certsDir,
+		Client: d.runtime.Client, Version: version, Insecure: o.insecure, Mirrors: o.mirrors, Certs: certsDir,
 	}))
 	d.containers = engine.NewContainers(deps, d.networks, d.volumes, d.images)
 	events.Containers = d.containers
 	d.system = engine.NewSystem(deps, engine.SystemConfig{
 		Advertise: advertised(ctx, o), Labels: labels(o.labels), Runc: p.runc, Init: p.init, Containerd: o.containerd, Debug: o.debug,
-		Commit: commit, Built: built, Insecure: o.insecure, OvercommitMemory: o.overMemory, OvercommitCPUs: o.overCPUs,
+		Commit: commit, Built: built, Insecure: o.insecure, Mirrors: o.mirrors, OvercommitMemory: o.overMemory, OvercommitCPUs: o.overCPUs,
 	}, d.containers, d.images, d.volumes)
 	self, err := d.fleet.self()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -41,6 +42,7 @@ type options struct {
 	peerAsked      bool   // --peer-listen was given: listen whether somebody may join or not
 	gossipListen   string
 	insecure       []string // registries: host[:port] or CIDR
+	mirrors        []string // of Docker Hub: URLs
 	debug          bool
 	overMemory     float64 // how many times the host's memory may be reserved; 0: without limit
 	overCPUs       float64
@@ -64,6 +66,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.runc, "runc", "", "path of runc (default: beside this program, else in PATH)")
 	f.StringVar(&o.addressPool, "address-pool", "10.128.0.0/10,size=20", "CIDR,size=N: where networks without a subnet of their own get one")
 	f.StringArrayVar(&o.insecure, "insecure-registry", nil, "host[:port] or CIDR of registries that may speak plain http or have unknown certificates (loopback always may)")
+	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "URL of a mirror of Docker Hub, to be asked before it")
 	f.Float64Var(&o.overMemory, "overcommit-memory", 1, "how many times this host's memory containers may reserve, in a fleet of several hosts; 0: without limit")
 	f.Float64Var(&o.overCPUs, "overcommit-cpus", 1, "how many times this host's CPUs containers may reserve, likewise; 0: without limit")
 	f.StringVar(&o.join, "join", "", "ADDR:PORT of a host of the fleet to join; a host that has joined goes on without")
@@ -109,6 +112,11 @@ func (o *options) validate() error {
 	for _, r := range o.insecure {
 		if err := checkRegistry(r); err != nil {
 			bad("--insecure-registry %q: %w", r, err)
+		}
+	}
+	for _, m := range o.mirrors {
+		if err := checkMirror(m); err != nil {
+			bad("--registry-mirror %q: %w", m, err)
 		}
 	}
 	for _, f := range []struct {
@@ -174,6 +182,20 @@ func checkRegistry(r string) error {
 	}
 	if r == "" || strings.Contains(r, "/") {
 		return errors.New("neither host[:port] nor CIDR")
+	}
+	return nil
+}
+
+// checkMirror wants what dockerd wants of a mirror.
+func checkMirror(m string) error {
+	u, err := url.Parse(m)
+	switch {
+	case err != nil:
+		return err
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return errors.New("neither http://HOST nor https://HOST")
+	case u.User != nil, strings.Trim(u.Path, "/") != "", u.RawQuery != "", u.Fragment != "":
+		return errors.New("no user, path, query or fragment may follow")
 	}
 	return nil
 }

@@ -21,6 +21,9 @@ func TestOptionsSayAllThatIsWrong(t *testing.T) {
 			want: []string{"--advertise", "--label", "--data-root", "-H"}},
 		{name: "zone", args: []string{"--name", "h1", "--cns-zone", "a..b"}, want: []string{"--cns-zone"}},
 		{name: "insecure registries", args: []string{"--name", "h1", "--insecure-registry", "reg:5000", "--insecure-registry", "10.0.0.0/8"}},
+		{name: "mirrors", args: []string{"--name", "h1", "--registry-mirror", "https://m.example", "--registry-mirror", "http://10.0.0.1:5000/"}},
+		{name: "mirror that is none", args: []string{"--name", "h1", "--registry-mirror", "m.example"}, want: []string{`--registry-mirror "m.example": neither http://HOST nor https://HOST`}},
+		{name: "mirror with a path", args: []string{"--name", "h1", "--registry-mirror", "https://m.example/v2"}, want: []string{"no user, path, query or fragment may follow"}},
 		{name: "insecure registry with a scheme", args: []string{"--name", "h1", "--insecure-registry", "http://reg:5000"}, want: []string{`--insecure-registry "http://reg:5000"`}},
 		{name: "listen", args: []string{"--name", "h1", "--cns-listen", "53"}, want: []string{"--cns-listen"}},
 	} {

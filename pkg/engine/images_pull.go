@@ -32,16 +32,13 @@ func (i *Images) Pull(ctx context.Context, ref string, all bool, platform *ocisp
 		named = reference.TagNameOnly(named)
 	}
 	return stream(ctx, out, func(ctx context.Context, p *image.Progress) error {
-		return i.pull(ctx, named, platform, auth, p)
+		return i.fromRegistry(ctx, named, auth, func(repo *image.Repository) error {
+			return i.pull(ctx, repo, named, platform, p)
+		})
 	})
 }
 
-func (i *Images) pull(ctx context.Context, named reference.Named, platform *ocispec.Platform, auth *registry.AuthConfig, p *image.Progress) error {
-	repo, err := i.store.Connect(ctx, named, auth, "pull")
-	if err != nil {
-		return err
-	}
-	defer repo.Close()
+func (i *Images) pull(ctx context.Context, repo *image.Repository, named reference.Named, platform *ocispec.Platform, p *image.Progress) error {
 	refs, err := pullRefs(ctx, repo, named)
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/registry"
+
+	"github.com/nereid-paas/nereid/pkg/image"
 )
 
 // Distribution tells what a reference names in its registry, without pulling it.
@@ -21,22 +23,39 @@ func (i *Images) Distribution(ctx context.Context, ref string, auth *registry.Au
 	if !ok {
 		return nil, errors.New("no manifest found for full image ID")
 	}
-	repo, err := i.store.Connect(ctx, named, auth, "pull")
-	if err != nil {
-		return nil, err
-	}
-	defer repo.Close()
 	at := ""
 	if c, ok := named.(reference.Canonical); ok {
 		at = c.Digest().String()
 	} else if t, ok := reference.TagNameOnly(named).(reference.NamedTagged); ok {
 		at = t.Tag()
 	}
-	d, platforms, err := repo.Distribution(ctx, at)
+	var found registry.DistributionInspect
+	err = i.fromRegistry(ctx, named, auth, func(repo *image.Repository) (err error) {
+		found.Descriptor, found.Platforms, err = repo.Distribution(ctx, at)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &registry.DistributionInspect{Descriptor: d, Platforms: platforms}, nil
+	return &found, nil
+}
+
+// fromRegistry has get read from the registry of a name. What it does not get from a mirror it is to get from the next
+// one, and from the registry itself in the end.
+func (i *Images) fromRegistry(ctx context.Context, named reference.Named, auth *registry.AuthConfig, get func(*image.Repository) error) error {
+	repo, err := i.store.Connect(ctx, named, auth, "pull")
+	for {
+		if err != nil {
+			return err
+		}
+		err = get(repo)
+		repo.Close()
+		if err == nil || !repo.Mirror() || ctx.Err() != nil {
+			return err
+		}
+		i.Log.Sugar().Infow("not had from the mirror", "image", named.String(), "error", err)
+		repo, err = repo.Next(ctx)
+	}
 }
 
 // Login checks credentials with a registry. Nothing is kept.

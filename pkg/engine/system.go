@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ type SystemConfig struct {
 	Debug      bool
 	Pools      []system.NetworkAddressPool
 	Insecure   []string // registries, as host[:port] or CIDR
+	Mirrors    []string // of Docker Hub: URLs
 	Warnings   []string // shown by info as they are
 	// OvercommitMemory and OvercommitCPUs are how many times what this host has containers may reserve; 0: without limit.
 	OvercommitMemory, OvercommitCPUs float64
@@ -114,7 +116,7 @@ func (s *System) Info(ctx context.Context) (*system.Info, error) {
 		ServerVersion:       s.Deps.Version,
 		LoggingDriver:       "json-file",
 		IndexServerAddress:  "https://index.docker.io/v1/",
-		RegistryConfig:      registryConfig(s.cfg.Insecure),
+		RegistryConfig:      registryConfig(s.cfg.Insecure, s.cfg.Mirrors),
 		HTTPProxy:           proxySetting("HTTP_PROXY", "http_proxy"),
 		HTTPSProxy:          proxySetting("HTTPS_PROXY", "https_proxy"),
 		NoProxy:             proxySetting("NO_PROXY", "no_proxy"),
@@ -275,14 +277,16 @@ func (s *System) Login(ctx context.Context, auth *registry.AuthConfig) (status, 
 	return s.images.Login(ctx, auth)
 }
 
-// registryConfig shows Docker Hub, loopback and the insecure registries configured, as Docker lists them.
-func registryConfig(insecure []string) *registry.ServiceConfig {
+// registryConfig shows Docker Hub with its mirrors, loopback and the insecure registries configured, as Docker lists them.
+func registryConfig(insecure, mirrors []string) *registry.ServiceConfig {
+	hub := &registry.IndexInfo{Name: "docker.io", Mirrors: []string{}, Secure: true, Official: true}
+	for _, m := range mirrors {
+		hub.Mirrors = append(hub.Mirrors, strings.TrimSuffix(m, "/")+"/")
+	}
 	c := &registry.ServiceConfig{
 		InsecureRegistryCIDRs: []*registry.NetIPNet{ipNet("::1/128"), ipNet("127.0.0.0/8")},
-		IndexConfigs: map[string]*registry.IndexInfo{
-			"docker.io": {Name: "docker.io", Mirrors: []string{}, Secure: true, Official: true},
-		},
-		Mirrors: []string{},
+		IndexConfigs:          map[string]*registry.IndexInfo{hub.Name: hub},
+		Mirrors:               hub.Mirrors,
 	}
 	for _, r := range insecure {
 		if _, n, err := net.ParseCIDR(r); err == nil {

@@ -193,8 +193,10 @@ func TestLoginIsTheRegistrys(t *testing.T) {
 	assert.ErrorType(t, err, errdefs.IsUnauthorized)
 }
 
-func TestInfoShowsInsecureRegistries(t *testing.T) {
-	c := registryConfig([]string{"10.0.0.0/8", "reg.example:5000"})
+func TestInfoShowsRegistries(t *testing.T) {
+	c := registryConfig([]string{"10.0.0.0/8", "reg.example:5000"}, []string{"https://m.example", "http://10.0.0.1:5000/"})
+	assert.DeepEqual(t, c.Mirrors, []string{"https://m.example/", "http://10.0.0.1:5000/"})
+	assert.DeepEqual(t, c.IndexConfigs["docker.io"].Mirrors, c.Mirrors)
 	assert.Equal(t, len(c.InsecureRegistryCIDRs), 3)
 	assert.Equal(t, c.InsecureRegistryCIDRs[2].String(), "10.0.0.0/8")
 	assert.Equal(t, c.IndexConfigs["reg.example:5000"].Secure, false)

@@ -38,7 +38,7 @@ type endpoint struct {
 // endpoints lists where a registry may answer, in the order to try. Only insecure registries are tried in plain http.
 func (s *Store) endpoints(ctx context.Context, domain string) ([]*endpoint, error) {
 	if domain == hubDomain || domain == "index."+hubDomain {
-		return s.hubEndpoints()
+		return s.hubEndpoints(ctx)
 	}
 	e := &endpoint{url: url.URL{Scheme: "https", Host: domain}, certs: s.certs(domain)}
 	if !s.insecure(ctx, domain) {
@@ -48,7 +48,7 @@ func (s *Store) endpoints(ctx context.Context, domain string) ([]*endpoint, erro
 	return []*endpoint{e, {url: url.URL{Scheme: "http", Host: domain}}}, nil
 }
 
-func (s *Store) hubEndpoints() ([]*endpoint, error) {
+func (s *Store) hubEndpoints(ctx context.Context) ([]*endpoint, error) {
 	var list []*endpoint
 	for _, m := range s.cfg.Mirrors {
 		u, err := url.Parse(m)
@@ -56,7 +56,7 @@ func (s *Store) hubEndpoints() ([]*endpoint, error) {
 			return nil, fmt.Errorf("mirror %q: %w", m, err)
 		}
 		u.Path = strings.TrimSuffix(u.Path, "/")
-		list = append(list, &endpoint{url: *u, certs: s.certs(u.Host), mirror: true})
+		list = append(list, &endpoint{url: *u, insecure: s.insecure(ctx, u.Host), certs: s.certs(u.Host), mirror: true})
 	}
 	return append(list, &endpoint{url: url.URL{Scheme: "https", Host: hubHost}}), nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -21,17 +22,31 @@ type Repository struct {
 	client *http.Client
 	auth   *authorizer
 	agent  string
+	// next connects to the places that were not tried yet; nil unless this one is a mirror.
+	next func(context.Context) (*Repository, error)
 }
 
 // Connect finds out where and how the registry of a name answers, and what it wants to know of who asks. auth may be
-// nil. Actions are what will be done: "pull", or "push,pull". Close the repository after use.
+// nil. Actions are what will be done: "pull", or "pull,push", which mirrors are left out of. Close the repository
+// after use.
 func (s *Store) Connect(ctx context.Context, name reference.Named, creds *registry.AuthConfig, actions string) (*Repository, error) {
 	all, err := s.endpoints(ctx, reference.Domain(name))
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range all {
+	if actions != "pull" {
+		all = slices.DeleteFunc(all, func(e *endpoint) bool { return e.mirror })
+	}
+	return s.connect(ctx, all, name, creds, actions)
+}
+
+// connect takes the first place that answers.
+func (s *Store) connect(ctx context.Context, all []*endpoint, name reference.Named, creds *registry.AuthConfig, actions string) (_ *Repository, err error) {
+	for n, e := range all {
 		r := s.repository(e, name, creds, actions)
+		if e.mirror {
+			r.next = func(ctx context.Context) (*Repository, error) { return s.connect(ctx, all[n+1:], name, creds, actions) }
+		}
 		if err = r.ping(ctx); err == nil {
 			return r, nil
 		}
@@ -42,6 +57,12 @@ func (s *Store) Connect(ctx context.Context, name reference.Named, creds *regist
 	}
 	return nil, err
 }
+
+// Mirror tells whether what failed here may be had elsewhere: at what Next connects to.
+func (r *Repository) Mirror() bool { return r.next != nil }
+
+// Next connects to the place to ask after a mirror. The mirror stays the caller's to close.
+func (r *Repository) Next(ctx context.Context) (*Repository, error) { return r.next(ctx) }
 
 func (s *Store) repository(e *endpoint, name reference.Named, creds *registry.AuthConfig, actions string) *Repository {
 	client := &http.Client{Transport: s.transport(e)}
