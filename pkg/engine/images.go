@@ -65,6 +65,8 @@ type imageTransfers interface {
 type imageContent interface {
 	// Open is NotFound for an image this host does not hold whole.
 	Open(ctx context.Context, a nereid.Account, id nereid.ImageID) (*image.Image, error)
+	// Listed is nil for an image without an index and NotFound when the index is not here.
+	Listed(ctx context.Context, a nereid.Account, target ocispec.Descriptor) ([]ocispec.Descriptor, error)
 	Drop(ctx context.Context, a nereid.Account, id nereid.ImageID) error
 	// Collect frees what was dropped.
 	Collect(ctx context.Context, a nereid.Account) error

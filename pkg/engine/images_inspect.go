@@ -61,7 +61,7 @@ func (i *Images) Inspect(ctx context.Context, ref string, opts backend.ImageInsp
 		r.RootFS.Layers = append(r.RootFS.Layers, d.String())
 	}
 	if opts.Manifests {
-		r.Manifests = []imagetypes.ManifestSummary{i.manifestSummary(img)}
+		r.Manifests = i.manifests(ctx, img)
 	}
 	return r, nil
 }

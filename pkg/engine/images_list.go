@@ -12,7 +12,6 @@ import (
 	timetypes "github.com/docker/docker/api/types/time"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nereid-paas/nereid/pkg/image"
 	"github.com/nereid-paas/nereid/pkg/nereid"
@@ -47,7 +46,7 @@ func (i *Images) List(ctx context.Context, opts imagetypes.ListOptions) ([]*imag
 			continue
 		}
 		if opts.Manifests {
-			s.Manifests = []imagetypes.ManifestSummary{i.manifestSummary(img)}
+			s.Manifests = i.manifests(ctx, img)
 		}
 		list = append(list, s)
 	}
@@ -247,27 +246,4 @@ func shareSizes(list []*imagetypes.Summary, all []*state.Image) {
 			}
 		}
 	}
-}
-
-// manifestSummary describes the one manifest of an image that is here.
-func (i *Images) manifestSummary(img *state.Image) imagetypes.ManifestSummary {
-	platform, _ := i.Platform(img)
-	m := imagetypes.ManifestSummary{
-		ID:         img.Manifest.Digest.String(),
-		Descriptor: img.Manifest,
-		Available:  len(img.Hosts) > 0,
-		Kind:       imagetypes.ManifestKindImage,
-		ImageData:  &imagetypes.ImageProperties{Platform: platform, Containers: []string{}},
-	}
-	m.Descriptor.Platform = &ocispec.Platform{OS: platform.OS, Architecture: platform.Architecture, Variant: platform.Variant}
-	m.Size.Content = img.Manifest.Size + int64(len(img.Config))
-	for _, l := range img.Layers {
-		m.Size.Content += l.Size
-	}
-	m.ImageData.Size.Unpacked = img.Size
-	m.Size.Total = m.Size.Content + img.Size
-	for _, c := range i.Users(img) {
-		m.ImageData.Containers = append(m.ImageData.Containers, string(c.ID))
-	}
-	return m
 }
