@@ -45,8 +45,19 @@ func within(netns string, f func() error) error {
 // Listen opens a TCP port on the host for a server that lives in the test.
 func (h *Host) Listen(t testing.TB, addr string) net.Listener {
 	t.Helper()
+	return listenIn(t, h.netns, addr)
+}
+
+// ListenOutside opens a TCP port on the other machine.
+func (h *Host) ListenOutside(t testing.TB, port string) net.Listener {
+	t.Helper()
+	return listenIn(t, h.client, net.JoinHostPort(h.Outside, port))
+}
+
+func listenIn(t testing.TB, netns, addr string) net.Listener {
+	t.Helper()
 	var l net.Listener
-	assert.NilError(t, within(h.netns, func() (err error) {
+	assert.NilError(t, within(netns, func() (err error) {
 		var lc net.ListenConfig
 		l, err = lc.Listen(context.Background(), "tcp", addr)
 		return err

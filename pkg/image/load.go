@@ -58,6 +58,9 @@ func (s *Store) Load(ctx context.Context, a nereid.Account, in io.Reader, want [
 	if err != nil {
 		return err
 	}
+	if len(images) == 0 && len(want) > 0 {
+		return errdefs.ErrNotFound.WithMessage("no images providing the requested platform " + platforms.FormatAll(want[0]) + " found")
+	}
 	return enter(images)
 }
 

@@ -404,6 +404,9 @@ func TestPlatformOfDockerArchive(t *testing.T) {
 		ocispec.Platform{OS: "linux", Architecture: "arm64"})
 	assert.NilError(t, err)
 	assert.DeepEqual(t, got, []loaded{{configDigest(t, arm), []string{"docker.io/library/a:arm"}}}, cmpLoaded)
+	_, err = r.load(bytes.NewReader(imagetest.DockerArchive(t, map[string]v1.Image{"a:arm": arm})), ocispec.Platform{OS: "linux", Architecture: "s390x"})
+	assert.Error(t, err, "no images providing the requested platform linux/s390x found")
+	assert.Assert(t, errdefs.IsNotFound(err))
 }
 
 // Layers too large for memory go through the content store, at any place in the archive.
