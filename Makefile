@@ -11,7 +11,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.bui
 
 # What the machine must have, by Debian package; the command or file beside it tells whether it is there.
 PACKAGES := gcc:gcc pkg-config:pkg-config libseccomp-dev:/usr/include/seccomp.h tini:/usr/bin/tini-static \
-            iproute2:ip procps:ps nftables:nft busybox-static:/bin/busybox bind9-dnsutils:dig bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ldnsutils:drill curl:curl ca-certificates:/etc/ssl/certs git:git
+            iproute2:ip procps:ps nftables:nft busybox-static:/bin/busybox bind9-dnsutils:dig bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ldnsutils:drill curl:curl ca-certificates:/etc/ssl/certs git:git \
+            python3-docker:/usr/lib/python3/dist-packages/docker
 
 NEREID_SOCKET ?= /run/nereid/docker.sock
 
@@ -68,7 +69,11 @@ $(eval $(call client,buildx,github.com/docker/buildx/cmd/buildx,github.com/docke
 
 clients: bin/compose2/cli-plugins/docker-compose bin/compose5/cli-plugins/docker-compose bin/buildx/cli-plugins/docker-buildx ## the compose and buildx plugins the tests drive, once
 
-integration: build clients ## whole-system tests with the docker CLI and real containers (as root)
+# An old docker CLI for the tests: Debian's, out of its package, so that no second engine is installed and started.
+bin/docker-20.10:
+	@dir=$$(mktemp -d); trap 'rm -rf '$$dir EXIT; chmod 755 $$dir; cd $$dir && apt-get download -qq docker.io >/dev/null && dpkg-deb -x docker.io_*.deb . && cp usr/bin/docker '$(CURDIR)/$@'
+
+integration: build clients bin/docker-20.10 ## whole-system tests with the docker CLI and real containers (as root)
 	go test -tags integration -count=1 -timeout 45m ./integration/...
 
 SOAK ?= 30m

@@ -27,9 +27,15 @@ type cliCase struct {
 
 func runCases(t *testing.T, h *lab.Host, cases []cliCase) {
 	t.Helper()
+	runCasesWith(t, h, "", cases)
+}
+
+// runCasesWith is runCases with another docker CLI than the one on PATH.
+func runCasesWith(t *testing.T, h *lab.Host, program string, cases []cliCase) {
+	t.Helper()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			r := h.TryWith(t, lab.Cmd{Stdin: c.stdin}, split(c.args)...)
+			r := h.TryWith(t, lab.Cmd{Program: program, Stdin: c.stdin}, split(c.args)...)
 			assert.Equal(t, r.Code, c.code, "%s\n%s", c.args, r.Combined())
 			out := strings.TrimSpace(r.Stdout)
 			if part, ok := strings.CutPrefix(c.out, "~"); ok {

@@ -44,8 +44,8 @@ const (
 func TestSoak(t *testing.T) {
 	h := lab.NewWithBusybox(t, "--metrics-listen", soakMetrics)
 	s := newSoak(t, h)
+	execOnce(t, h)
 	settled(t, h)
-	s.execOnce(t)
 	before := s.inventory(t)
 	ctx, cancel := context.WithTimeout(t.Context(), s.length)
 	defer cancel()
@@ -58,14 +58,6 @@ func TestSoak(t *testing.T) {
 	s.report(t, heap)
 	s.removeAll(t)
 	eventually(t, 60*time.Second, func() error { return differ(before, s.inventory(t)) })
-}
-
-// execOnce has the host make what its first exec makes and all others share.
-func (s *soak) execOnce(t *testing.T) {
-	t.Helper()
-	s.host.Docker(t, "run", "-d", "--name", "once", "busybox", "sleep", "600")
-	s.host.Docker(t, "exec", "once", "true")
-	s.host.Docker(t, "rm", "-fv", "once")
 }
 
 // soak is one such test. The lock guards what the users count.

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -217,6 +218,7 @@ func (r Result) Combined() string { return r.Stdout + r.Stderr }
 
 // Cmd is a command to run against the host; its zero fields are the defaults.
 type Cmd struct {
+	Program string // the docker CLI: the one on PATH
 	Stdin   string
 	Env     []string
 	Timeout time.Duration
@@ -239,7 +241,7 @@ func (h *Host) Try(t testing.TB, args ...string) Result {
 // TryWith is Try with input and environment.
 func (h *Host) TryWith(t testing.TB, c Cmd, args ...string) Result {
 	t.Helper()
-	return execute(t, c, h.Env(), append([]string{"docker"}, args...)...)
+	return execute(t, c, h.Env(), append([]string{cmp.Or(c.Program, "docker")}, args...)...)
 }
 
 // Env is the environment in which the docker CLI meets this host.

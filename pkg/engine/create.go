@@ -60,6 +60,9 @@ func (c *Containers) draft(ctx context.Context, id nereid.ContainerID, req *back
 	if err != nil {
 		return nil, warnings, err
 	}
+	if cfg.Image == "" {
+		return nil, warnings, errNoImage(cfg)
+	}
 	img, err := c.images.ResolvePlatform(ctx, cfg.Image, req.Platform)
 	if err != nil {
 		return nil, warnings, err
@@ -128,6 +131,15 @@ func (c *Containers) checkRequest(req *backend.ContainerCreateConfig) ([]string,
 		v.warnings = []string{}
 	}
 	return v.warnings, err
+}
+
+// errNoImage refuses a container without an image. Docker makes one of an empty root file system when there is a
+// command; nothing can run in it.
+func errNoImage(cfg *container.Config) error {
+	if len(cfg.Cmd) == 0 && len(cfg.Entrypoint) == 0 {
+		return errInvalid("no command specified")
+	}
+	return errInvalid("no image specified: a container without an image is not supported")
 }
 
 // platformWarning says that an image nobody asked a platform of is for another one.

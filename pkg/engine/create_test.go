@@ -24,6 +24,10 @@ func TestCreateRefuses(t *testing.T) {
 		change func(*spec)
 		words  string
 	}{
+		{"no image", func(s *spec) { s.Image = "" }, "no command specified"},
+		{"no image for a command", func(s *spec) { s.Image, s.Cmd = "", []string{"sh"} }, "no image specified: a container without an image is not supported"},
+		{"null ulimit", func(s *spec) { s.host.Ulimits = []*container.Ulimit{nil} }, "invalid Ulimits: null is no element of it"},
+		{"null device limit", func(s *spec) { s.host.BlkioDeviceReadBps = []*blkiodev.ThrottleDevice{nil} }, "invalid BlkioDeviceReadBps: null is no element of it"},
 		{"work dir", func(s *spec) { s.WorkingDir = "tmp" }, "the working directory 'tmp' is invalid, it needs to be an absolute path"},
 		{"stop signal", func(s *spec) { s.StopSignal = "FOO" }, "invalid signal: FOO"},
 		{"env", func(s *spec) { s.Env = []string{"=x"} }, "invalid environment variable: =x"},

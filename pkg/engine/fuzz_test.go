@@ -16,14 +16,14 @@ import (
 // FuzzVerify has any configuration checked and completed as a create does it.
 func FuzzVerify(f *testing.F) {
 	for _, s := range []string{
-		`{"Image":"x"}`, `{"HostConfig":{"Ulimits":[null,{"Name":"nofile","Soft":2,"Hard":1}]}}`,
-		`{"HostConfig":{"Devices":[{"PathOnHost":"/dev/null","CgroupPermissions":"rwmx"}],"DeviceRequests":[{"Driver":"cdi","Count":-1}]}}`,
-		`{"HostConfig":{"PortBindings":{"80-81/tcp":[{"HostPort":"1-65535"}],"x":[null]},"PublishAllPorts":true},"ExposedPorts":{"9/x":{},"":{}}}`,
-		`{"HostConfig":{"NetworkMode":"container:","IpcMode":"container:x","PidMode":"host","UTSMode":"x","UsernsMode":"host","Links":["a:b",":"]}}`,
-		`{"HostConfig":{"SecurityOpt":["seccomp={","no-new-privileges:maybe","label=","apparmor"],"CapAdd":["ALL","X"],"Sysctls":{"":""}}}`,
-		`{"HostConfig":{"BlkioWeightDevice":[null],"BlkioDeviceReadBps":[{"Path":""}],"CpusetCpus":"0-99999999999","CpusetMems":"a,b","NanoCpus":-1}}`,
-		`{"HostConfig":{"Mounts":[{"Type":"tmpfs","TmpfsOptions":{"SizeBytes":-1,"Mode":9999}},{"Type":"?"},{}],"Tmpfs":{"x":"size=y"},"Binds":["a:b:c:d",":",""]}}`,
-		`{"HostConfig":{"LogConfig":{"Type":"json-file","Config":{"max-size":"x"}},"RestartPolicy":{"Name":"x","MaximumRetryCount":-1},"ExtraHosts":["","a:host-gateway"]}}`,
+		`{"Image":"x"}`, `{"Image":"x","HostConfig":{"Ulimits":[null,{"Name":"nofile","Soft":2,"Hard":1}]}}`,
+		`{"Image":"x","HostConfig":{"Devices":[{"PathOnHost":"/dev/null","CgroupPermissions":"rwmx"}],"DeviceRequests":[{"Driver":"cdi","Count":-1}]}}`,
+		`{"Image":"x","HostConfig":{"PortBindings":{"80-81/tcp":[{"HostPort":"1-65535"}],"x":[null]},"PublishAllPorts":true},"ExposedPorts":{"9/x":{},"":{}}}`,
+		`{"Image":"x","HostConfig":{"NetworkMode":"container:","IpcMode":"container:x","PidMode":"host","UTSMode":"x","UsernsMode":"host","Links":["a:b",":"]}}`,
+		`{"Image":"x","HostConfig":{"SecurityOpt":["seccomp={","no-new-privileges:maybe","label=","apparmor"],"CapAdd":["ALL","X"],"Sysctls":{"":""}}}`,
+		`{"Image":"x","HostConfig":{"BlkioWeightDevice":[null],"BlkioDeviceReadBps":[{"Path":""}],"CpusetCpus":"0-99999999999","CpusetMems":"a,b","NanoCpus":-1}}`,
+		`{"Image":"x","HostConfig":{"Mounts":[{"Type":"tmpfs","TmpfsOptions":{"SizeBytes":-1,"Mode":9999}},{"Type":"?"},{}],"Tmpfs":{"x":"size=y"},"Binds":["a:b:c:d",":",""]}}`,
+		`{"Image":"x","HostConfig":{"LogConfig":{"Type":"json-file","Config":{"max-size":"x"}},"RestartPolicy":{"Name":"x","MaximumRetryCount":-1},"ExtraHosts":["","a:host-gateway"]}}`,
 		`{"Healthcheck":{"Test":[],"Interval":-9223372036854775808,"Retries":-1},"StopSignal":"SIGRTMAX+99","Env":["","=","\ud800"],"Entrypoint":[""],"Cmd":[]}`,
 	} {
 		f.Add(s)

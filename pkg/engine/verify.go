@@ -33,6 +33,7 @@ func (v *verifier) verify(cfg *container.Config, hc *container.HostConfig) error
 	}
 	if hc != nil {
 		steps = append(steps,
+			func() error { return checkNulls(&hc.Resources) },
 			func() error { return v.checkHostConfig(hc) },
 			func() error { return v.checkResources(&hc.Resources) },
 			func() error { return v.checkPlatform(hc) },
