@@ -71,7 +71,7 @@ clients: bin/compose2/cli-plugins/docker-compose bin/compose5/cli-plugins/docker
 
 # An old docker CLI for the tests: Debian's, out of its package, so that no second engine is installed and started.
 bin/docker-20.10:
-	@dir=$$(mktemp -d); trap 'rm -rf '$$dir EXIT; chmod 755 $$dir; cd $$dir && apt-get download -qq docker.io >/dev/null && dpkg-deb -x docker.io_*.deb . && cp usr/bin/docker '$(CURDIR)/$@'
+	@dir=$$(mktemp -d); trap 'rm -rf '$$dir EXIT; chmod 755 $$dir; cd $$dir && apt-get download -qq docker.io >/dev/null 2>&1 && dpkg-deb -x docker.io_*.deb . && cp usr/bin/docker '$(CURDIR)/$@'
 
 integration: build clients bin/docker-20.10 ## whole-system tests with the docker CLI and real containers (as root)
 	go test -tags integration -count=1 -timeout 45m ./integration/...
