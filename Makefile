@@ -74,6 +74,7 @@ bin/docker-20.10:
 	@dir=$$(mktemp -d); trap 'rm -rf '$$dir EXIT; chmod 755 $$dir; cd $$dir && apt-get download -qq docker.io >/dev/null 2>&1 && dpkg-deb -x docker.io_*.deb . && cp usr/bin/docker '$(CURDIR)/$@'
 
 integration: build clients bin/docker-20.10 ## whole-system tests with the docker CLI and real containers (as root)
+	@./integration/install-dockerd
 	go test -tags integration -count=1 -timeout 45m ./integration/...
 
 SOAK ?= 30m

@@ -130,15 +130,21 @@ func NewWithBusybox(t testing.TB, args ...string) *Host {
 	return h
 }
 
-// GoImage is an image of one static Go program of ours, named by its package's folder below this one.
-func GoImage(t testing.TB, program string) v1.Image {
+// GoProgram builds a static Go program of ours, named by its package's folder below this one, and returns its path.
+func GoProgram(t testing.TB, program string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), program)
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", out, "github.com/nereid-paas/nereid/integration/lab/"+program)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	said, err := build.CombinedOutput()
 	assert.NilError(t, err, string(said))
-	body, err := os.ReadFile(out)
+	return out
+}
+
+// GoImage is an image of one static Go program of ours, named by its package's folder below this one.
+func GoImage(t testing.TB, program string) v1.Image {
+	t.Helper()
+	body, err := os.ReadFile(GoProgram(t, program))
 	assert.NilError(t, err)
 	return WithConfig(t, FromFiles(t, []File{{Name: program, Mode: 0o755, Body: string(body)}}), func(c *v1.Config) {
 		c.Entrypoint = []string{"/" + program}

@@ -312,12 +312,28 @@ func Bin(t testing.TB) string {
 // Background runs a command on the host until the returned function or the test's end stops it.
 func (h *Host) Background(t testing.TB, args ...string) (stop func()) {
 	t.Helper()
+	return background(t, h.netns, args...)
+}
+
+// BackgroundFrom is Background on the other machine.
+func (h *Host) BackgroundFrom(t testing.TB, args ...string) (stop func()) {
+	t.Helper()
+	return background(t, h.client, args...)
+}
+
+func background(t testing.TB, netns string, args ...string) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=/run/netns/" + h.netns}, args...)...)
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=/run/netns/" + netns}, args...)...)
 	assert.NilError(t, cmd.Start())
 	stop = sync.OnceFunc(func() { cancel(); _ = cmd.Wait() })
 	t.Cleanup(stop)
 	return stop
+}
+
+// Process is a command in the host's network namespace, not started, and for the caller to end.
+func (h *Host) Process(args ...string) *exec.Cmd {
+	return exec.Command("nsenter", append([]string{"--net=/run/netns/" + h.netns}, args...)...) //nolint:noctx // its end is the caller's
 }
 
 // Shell runs a line of shell on the host, in a folder, with docker pointed at the host.
