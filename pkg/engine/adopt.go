@@ -288,16 +288,19 @@ func (c *Containers) loadExecs(tasks map[runtime.Key]runtime.Task, records map[r
 		c.Log.Error("execs not known", zap.Error(err))
 	}
 	c.later.after(0, func(ctx context.Context) { c.endLostProbes(ctx, probes) })
-	c.later.after(lostExecAfter, c.endLostExecs)
+	adopted := c.execs.snapshot()
+	c.later.after(lostExecAfter, func(ctx context.Context) { c.endLostExecs(ctx, adopted) })
 }
 
 // lostExecAfter is how long the runtime has to report the ends of execs it adopted; one without a process that it knew
 // nothing of has ended all the same.
 const lostExecAfter = 10 * time.Second
 
-func (c *Containers) endLostExecs(ctx context.Context) {
-	for _, e := range c.execs.snapshot() {
-		if e.Running && !e.Probe && (e.Pid == 0 || !c.alive(e.Pid)) {
+// endLostExecs looks at adopted execs only: one of this daemon's that has just ended is about to be reported.
+func (c *Containers) endLostExecs(ctx context.Context, adopted []execRecord) {
+	for _, known := range adopted {
+		e, there := c.execs.get(known.Account, known.ID)
+		if there && e.Running && !e.Probe && (e.Pid == 0 || !c.alive(e.Pid)) {
 			c.execEnded(ctx, runtime.Exit{Key: e.key(), ExecID: e.ID, Code: lostExitCode, At: time.Now().UTC()})
 		}
 	}

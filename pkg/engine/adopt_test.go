@@ -369,7 +369,7 @@ func TestLostExecEnds(t *testing.T) {
 	e, err := rig.ExecInspect(rig.ctx, id)
 	assert.NilError(t, err)
 	assert.Check(t, e.Running, "an exec outlives the daemon")
-	rig.endLostExecs(rig.ctx) // its process is none of this machine's
+	rig.endLostExecs(rig.ctx, rig.execs.snapshot()) // its process is none of this machine's
 	poll.WaitOn(t, func(poll.LogT) poll.Result {
 		e, err := rig.ExecInspect(rig.ctx, id)
 		if err != nil || e.Running || *e.ExitCode != lostExitCode {
