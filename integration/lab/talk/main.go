@@ -1,13 +1,16 @@
 // Command talk finds out who reaches whom: `talk serve NAME PORT` answers its name over TCP and UDP, `talk ask ADDR:PORT…`
 // asks all at once over both and prints a line for each: address, protocol and the name, or "-" when nobody answers.
+// `talk lookup NAME` prints the addresses that Go's own resolver finds.
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -18,6 +21,14 @@ const patience = 1500 * time.Millisecond
 func main() {
 	if len(os.Args) == 4 && os.Args[1] == "serve" {
 		log.Fatal(serve(os.Args[2], os.Args[3]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == "lookup" {
+		addrs, err := net.DefaultResolver.LookupHost(context.Background(), os.Args[2])
+		fmt.Println(strings.Join(addrs, "\n"))
+		if err != nil {
+			log.Fatal(err)
+		}
+		return
 	}
 	var all sync.WaitGroup
 	for _, at := range os.Args[2:] {
