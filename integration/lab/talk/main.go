@@ -81,7 +81,7 @@ func echo(u net.PacketConn, name string) {
 }
 
 func ask(network, at string) string {
-	c, err := net.DialTimeout(network, at, patience)
+	c, err := (&net.Dialer{Timeout: patience}).DialContext(context.Background(), network, at)
 	if err != nil {
 		return "-"
 	}
