@@ -15,11 +15,12 @@ import (
 // Update changes a container's resources and restart policy, those of its running processes at once.
 func (c *Containers) Update(ctx context.Context, ref string, cfg container.UpdateConfig) (container.UpdateResponse, error) {
 	hc := &container.HostConfig{Resources: cfg.Resources, RestartPolicy: cfg.RestartPolicy}
-	v := verifier{sys: c.features(), update: true}
+	v := c.verifier()
+	v.update = true
 	if err := v.verify(nil, hc); err != nil {
 		return container.UpdateResponse{Warnings: v.warnings}, err
 	}
-	answer := container.UpdateResponse{Warnings: v.warnings}
+	answer := container.UpdateResponse{Warnings: append(v.warnings, notUpdated(&cfg.Resources)...)}
 	r, err := c.find(ctx, ref)
 	if err != nil {
 		return answer, err
@@ -78,6 +79,32 @@ func applyUpdate(to, with *container.HostConfig) error {
 	}
 	applyResources(&to.Resources, &with.Resources)
 	return nil
+}
+
+// notUpdated warns of settings that a container keeps for its life.
+func notUpdated(r *container.Resources) (warnings []string) {
+	for _, s := range []struct {
+		name  string
+		given bool
+	}{
+		{"CgroupParent", r.CgroupParent != ""},
+		{"BlkioWeightDevice", len(r.BlkioWeightDevice) > 0},
+		{"BlkioDeviceReadBps", len(r.BlkioDeviceReadBps) > 0},
+		{"BlkioDeviceWriteBps", len(r.BlkioDeviceWriteBps) > 0},
+		{"BlkioDeviceReadIOps", len(r.BlkioDeviceReadIOps) > 0},
+		{"BlkioDeviceWriteIOps", len(r.BlkioDeviceWriteIOps) > 0},
+		{"Devices", len(r.Devices) > 0},
+		{"DeviceCgroupRules", len(r.DeviceCgroupRules) > 0},
+		{"DeviceRequests", len(r.DeviceRequests) > 0},
+		{"MemorySwappiness", r.MemorySwappiness != nil},
+		{"OomKillDisable", r.OomKillDisable != nil},
+		{"Ulimits", len(r.Ulimits) > 0},
+	} {
+		if s.given {
+			warnings = append(warnings, s.name+" cannot be changed by an update. Setting discarded.")
+		}
+	}
+	return warnings
 }
 
 func checkUpdate(to, with *container.Resources) error {
