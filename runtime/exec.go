@@ -68,7 +68,7 @@ func (r *Runtime) Exec(ctx context.Context, key Key, p Process, s *Streams) (pid
 func (r *Runtime) execProcess(t *task, p Process) (*specs.Process, error) {
 	in := spec.ExecInput{
 		Args: p.Args, Env: p.Env, Dir: p.Dir, Tty: p.Tty, Privileged: p.Privileged, ConsoleSize: p.ConsoleSize,
-		Hostname: t.spec.Hostname, Config: t.spec.Config, Host: r.host,
+		Hostname: t.spec.Hostname, LinkEnv: t.spec.LinkEnv, Config: t.spec.Config, Host: r.host,
 	}
 	if p.User != "" {
 		user, err := spec.ResolveUser(r.rootfs.dir(t.Key), p.User, t.spec.HostConfig.GroupAdd)

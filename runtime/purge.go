@@ -31,16 +31,21 @@ func (r *Runtime) purge(ctx context.Context, key Key, cgroup string) error {
 	return purgeCgroup(ctx, cgroup)
 }
 
-func (r *Runtime) runcRoot() string { return filepath.Join(r.cfg.State, "runc") }
-
 func (r *Runtime) purgeRunc(ctx context.Context, key Key) error {
-	root := filepath.Join(r.runcRoot(), string(key.Account))
+	var errs []error
+	for name, program := range r.host.Runtimes {
+		errs = append(errs, r.purgeRuncRecord(ctx, key, program, filepath.Join(r.runcRoot(name), string(key.Account))))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Runtime) purgeRuncRecord(ctx context.Context, key Key, program, root string) error {
 	dir := filepath.Join(root, string(key.ID))
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	r.log.Warn("half a container found, removing it", zap.String("container", string(key.ID)))
-	out, err := exec.CommandContext(ctx, r.cfg.Runc, "--root", root, "delete", "--force", string(key.ID)).CombinedOutput()
+	out, err := exec.CommandContext(ctx, program, "--root", root, "delete", "--force", string(key.ID)).CombinedOutput()
 	if err == nil {
 		return nil
 	}
@@ -106,21 +111,15 @@ func killIn(dir string) {
 
 // purgeStrangers removes what runc has of containers without a task.
 func (r *Runtime) purgeStrangers(ctx context.Context) error {
-	accounts, err := os.ReadDir(r.runcRoot())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	var errs []error
-	for _, a := range accounts {
-		ids, err := os.ReadDir(filepath.Join(r.runcRoot(), a.Name()))
+	for name := range r.host.Runtimes {
+		dirs, err := filepath.Glob(filepath.Join(r.runcRoot(name), "*", "*"))
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			key := Key{Account: nereid.Account(a.Name()), ID: nereid.ContainerID(id.Name())}
+		for _, dir := range dirs {
+			account, id := filepath.Split(dir)
+			key := Key{Account: nereid.Account(filepath.Base(account)), ID: nereid.ContainerID(id)}
 			if _, err := r.task(key); err == nil {
 				continue
 			}

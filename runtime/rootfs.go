@@ -24,7 +24,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
-	"github.com/nereid-paas/nereid/runtime/spec"
 )
 
 const (
@@ -67,11 +66,6 @@ func (s *rootfsStore) snapshots() snapshots.Snapshotter { return s.client.Snapsh
 // Prepare makes the container's writable root file system over its image, unpacking the image when this host has not yet.
 // Already there is no error; an option that cannot be honoured is errdefs.ErrInvalidArgument.
 func (r *Runtime) Prepare(ctx context.Context, s Spec) error {
-	if s.HostConfig != nil {
-		if err := spec.CheckSupported(s.HostConfig); err != nil {
-			return err
-		}
-	}
 	ctx = inNamespace(ctx, s.Key)
 	var parent string
 	if s.Image.Digest != "" {

@@ -23,14 +23,18 @@ import (
 
 // Config of a Runtime.
 type Config struct {
-	Root         string      // containerd's data, below the data root
-	State        string      // containerd's state, FIFOs and stdio journals, below the exec root
-	Address      string      // of an existing containerd; empty: embedded
-	Shim         string      // path of containerd-shim-runc-v2
-	Runc         string      // path of runc
-	Init         string      // path of the static init for --init; empty: --init is refused
-	CgroupParent string      // e.g. /nereid-h1
-	Log          *zap.Logger // of what no caller can be told; nil: nothing is logged
+	Root         string // containerd's data, below the data root
+	State        string // containerd's state, FIFOs and stdio journals, below the exec root
+	Address      string // of an existing containerd; empty: embedded
+	Shim         string // path of containerd-shim-runc-v2
+	Runc         string // path of runc
+	Init         string // path of the static init for --init; empty: --init is refused
+	CgroupParent string // e.g. /nereid-h1
+	// Runtimes are programs with runc's command line that users may choose, by name. "runc" and the name of runc's shim are
+	// always there.
+	Runtimes    map[string]string
+	CDISpecDirs []string    // of the specifications of devices, later ones win; none: no such devices
+	Log         *zap.Logger // of what no caller can be told; nil: nothing is logged
 }
 
 func (c Config) validate() error {
@@ -38,6 +42,11 @@ func (c Config) validate() error {
 	for name, value := range map[string]string{"Root": c.Root, "State": c.State, "Shim": c.Shim, "Runc": c.Runc} {
 		if !filepath.IsAbs(value) {
 			errs = append(errs, fmt.Errorf("%s must be an absolute path, is %q: %w", name, value, errdefs.ErrInvalidArgument))
+		}
+	}
+	for name, path := range c.Runtimes {
+		if isRunc(name) || name == "" || path == "" {
+			errs = append(errs, fmt.Errorf("runtime %q: %q: a name that is not taken and a path: %w", name, path, errdefs.ErrInvalidArgument))
 		}
 	}
 	if c.Root == c.State {
@@ -87,6 +96,7 @@ func New(cfg Config, h Handler) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	host.Runtimes, host.CDI = cfg.runtimes(), spec.NewCDI(cfg.CDISpecDirs)
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}

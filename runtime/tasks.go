@@ -9,7 +9,6 @@ import (
 	"time"
 
 	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
-	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
@@ -59,7 +58,7 @@ func (r *Runtime) CreateTask(ctx context.Context, s Spec) (pid int, retErr error
 	}
 	ociSpec, err := r.bundle(ctx, t)
 	if err != nil {
-		return 0, err
+		return 0, &SpecError{err}
 	}
 	if err := r.createContainer(ctx, t, ociSpec); err != nil {
 		return 0, err
@@ -101,7 +100,7 @@ func (r *Runtime) bundle(ctx context.Context, t *task) (*specs.Spec, error) {
 		return nil, err
 	}
 	out, err := spec.Build(spec.Input{
-		ID: string(s.ID), Path: s.Path, Args: s.Args, Config: s.Config, HostConfig: s.HostConfig, Hostname: s.Hostname,
+		ID: string(s.ID), Path: s.Path, Args: s.Args, Config: s.Config, HostConfig: s.HostConfig, Hostname: s.Hostname, LinkEnv: s.LinkEnv,
 		Rootfs: rootfs, User: user, Mounts: s.Mounts, Netns: s.Netns,
 		JoinPID: s.JoinPID, JoinIPC: s.JoinIPC, JoinUTS: s.JoinUTS, ShmPath: shm,
 		CgroupParent: r.cfg.CgroupParent, InitPath: r.cfg.Init, OwnRoots: []string{r.cfg.Root, r.cfg.State}, Host: r.host,
@@ -136,7 +135,7 @@ func (r *Runtime) createContainer(ctx context.Context, t *task, s *specs.Spec) e
 	if err != nil {
 		return err
 	}
-	opts, err := typeurl.MarshalAnyToProto(r.runcOptions())
+	opts, err := typeurl.MarshalAnyToProto(r.runcOptions(t.spec.HostConfig.Runtime))
 	if err != nil {
 		return err
 	}
@@ -150,10 +149,6 @@ func (r *Runtime) createContainer(ctx context.Context, t *task, s *specs.Spec) e
 		Snapshotter: snapshotter, SnapshotKey: string(t.ID),
 	})
 	return err
-}
-
-func (r *Runtime) runcOptions() *options.Options {
-	return &options.Options{BinaryName: r.cfg.Runc, Root: filepath.Join(r.cfg.State, "runc")}
 }
 
 func (r *Runtime) createProcess(ctx context.Context, t *task) error {

@@ -27,6 +27,7 @@ type Spec struct {
 	HostConfig *container.HostConfig
 	Image      ocispec.Descriptor // manifest in the account's content store; its snapshot is the rootfs's parent
 	Hostname   string
+	LinkEnv    []string // variables that tell of linked containers
 	Mounts     []Mount
 	Netns      string // path; empty: the host's
 	// PID, IPC of other containers that are joined, resolved by the engine; 0: none.
@@ -56,6 +57,13 @@ type Exit struct {
 	At        time.Time
 	OOMKilled bool
 }
+
+// SpecError is a failure to make of a Spec what runc wants, before anything is run. Its words are Docker's.
+type SpecError struct{ Err error }
+
+func (e *SpecError) Error() string { return e.Err.Error() }
+
+func (e *SpecError) Unwrap() error { return e.Err }
 
 // Streams of a client attached to a container or exec. Nil ones are not wanted.
 type Streams struct {

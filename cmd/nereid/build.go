@@ -129,6 +129,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	d.runtime, err = runtime.New(runtime.Config{
 		Root: filepath.Join(o.dataRoot, "containerd"), State: filepath.Join(o.execRoot, "containerd"), Address: o.containerd,
 		Shim: p.shim, Runc: p.runc, Init: p.init, CgroupParent: "/nereid-" + o.name, Log: d.log.Named("runtime"),
+		Runtimes: o.addedRuntimes(), CDISpecDirs: o.specDirs(),
 	}, events)
 	if err != nil {
 		return err
@@ -143,7 +144,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	deps := engine.Deps{
 		Host: d.host, DC: o.dc, Zone: o.zone, Version: version, DataRoot: o.dataRoot, ExecRoot: o.execRoot,
 		State: d.store, Runtime: d.runtime, Network: d.fabric, Volumes: d.data, Fleet: d.fleet.live, LabelProblems: labelProblems, Log: d.log,
-		States: d.fleet.live, Peers: peers{d.fleet.forwarder}, Road: d.fleet.forwarder,
+		States: d.fleet.live, Peers: peers{d.fleet.forwarder}, Road: d.fleet.forwarder, DefaultRuntime: o.defaultRuntime,
 	}
 	d.networks = engine.NewNetworks(deps, pool)
 	d.volumes = engine.NewVolumes(deps)
@@ -155,6 +156,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	d.system = engine.NewSystem(deps, engine.SystemConfig{
 		Advertise: advertised(ctx, o), Labels: labels(o.labels), Runc: p.runc, Init: p.init, Containerd: o.containerd, Debug: o.debug,
 		Commit: commit, Built: built, Insecure: o.insecure, Mirrors: o.mirrors, OvercommitMemory: o.overMemory, OvercommitCPUs: o.overCPUs,
+		Runtimes: o.addedRuntimes(), CDISpecDirs: o.specDirs(), Devices: d.runtime.Devices,
 	}, d.containers, d.images, d.volumes)
 	self, err := d.fleet.self()
 	if err != nil {

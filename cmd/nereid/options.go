@@ -43,6 +43,9 @@ type options struct {
 	gossipListen   string
 	insecure       []string // registries: host[:port] or CIDR
 	mirrors        []string // of Docker Hub: URLs
+	runtimes       []string // name=path
+	defaultRuntime string
+	cdiSpecDirs    []string
 	debug          bool
 	overMemory     float64 // how many times the host's memory may be reserved; 0: without limit
 	overCPUs       float64
@@ -74,6 +77,9 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.server, "server", false, "join as a server: hold a copy of the state")
 	f.StringVar(&o.peerListen, "peer-listen", ":2377", "where other hosts reach this one, TCP; a host that nobody may join listens only when this is given")
 	f.StringVar(&o.gossipListen, "gossip-listen", ":7946", "where other hosts tell this one who is alive, UDP and TCP; likewise")
+	f.StringArrayVar(&o.runtimes, "add-runtime", nil, "name=path of a program with runc's command line, for docker run --runtime")
+	f.StringVar(&o.defaultRuntime, "default-runtime", "runc", "the runtime of containers that name none")
+	f.StringArrayVar(&o.cdiSpecDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "where CDI specifications of devices lie; an empty one switches CDI off")
 	f.BoolVar(&o.debug, "debug", false, "log more")
 }
 
@@ -126,6 +132,9 @@ func (o *options) validate() error {
 		if f.factor < 0 || f.factor > maxOvercommit || math.IsNaN(f.factor) {
 			bad("%s %g: a factor of 0 to %d", f.flag, f.factor, maxOvercommit)
 		}
+	}
+	if err := o.checkRuntimes(); err != nil {
+		errs = append(errs, err)
 	}
 	if !hostName.MatchString(o.dc) {
 		bad("--dc %q: not a DNS label", o.dc)

@@ -122,7 +122,7 @@ func (c *Containers) checkRequest(req *backend.ContainerCreateConfig) ([]string,
 	if err := checkNetworkMode(req.Config, req.HostConfig); err != nil {
 		return nil, err
 	}
-	v := verifier{sys: c.features()}
+	v := c.verifier()
 	err := v.verify(req.Config, req.HostConfig)
 	if err == nil && req.Name != "" {
 		_, err = checkName(req.Name)

@@ -69,8 +69,6 @@ func TestCreateRefuses(t *testing.T) {
 		{"runtime", func(s *spec) { s.host.Runtime = "foo" }, "unknown or invalid runtime name: foo"},
 		{"security", func(s *spec) { s.host.SecurityOpt = []string{"foo"} }, `invalid --security-opt 1: "foo"`},
 		{"security value", func(s *spec) { s.host.SecurityOpt = []string{"no-new-privileges=maybe"} }, `invalid --security-opt 2: "no-new-privileges=maybe"`},
-		{"gpu", func(s *spec) { s.host.DeviceRequests = []container.DeviceRequest{{Capabilities: [][]string{{"gpu"}}}} },
-			`could not select device driver "" with capabilities: [[gpu]]`},
 		{"storage", func(s *spec) { s.host.StorageOpt = map[string]string{"size": "1G"} }, "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"},
 		{"log driver", func(s *spec) { s.host.LogConfig.Type = "foo" }, "foo"},
 		{"log option", func(s *spec) { s.host.LogConfig.Config = map[string]string{"foo": "1"} }, "unknown log opt 'foo' for json-file log driver"},

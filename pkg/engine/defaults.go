@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"strings"
+
 	"github.com/containerd/cgroups/v3"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
@@ -41,6 +43,7 @@ func setDefaults(hc *container.HostConfig) {
 	if hc.CgroupnsMode.IsEmpty() {
 		hc.CgroupnsMode = defaultCgroupns(hc.Privileged)
 	}
+	hc.SecurityOpt = append(hc.SecurityOpt, defaultLabels(hc)...)
 	if hc.OomKillDisable == nil {
 		no := false
 		hc.OomKillDisable = &no
@@ -51,6 +54,20 @@ func setDefaults(hc *container.HostConfig) {
 	if hc.ReadonlyPaths == nil && !hc.Privileged {
 		hc.ReadonlyPaths = readonlyPaths
 	}
+}
+
+// defaultLabels switch SELinux off for a container that shares the host's processes or memory, as inspect shows it with
+// Docker on every host.
+func defaultLabels(hc *container.HostConfig) []string {
+	if !hc.Privileged && !hc.IpcMode.IsHost() && !hc.PidMode.IsHost() {
+		return nil
+	}
+	for _, opt := range hc.SecurityOpt {
+		if key, _, _ := strings.Cut(opt, "="); key == "label" {
+			return nil
+		}
+	}
+	return []string{"label=disable"}
 }
 
 func defaultCgroupns(privileged bool) container.CgroupnsMode {

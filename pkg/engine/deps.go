@@ -32,4 +32,6 @@ type Deps struct {
 	Peers Peers
 	// Road leads to other hosts, named by the host of a request's URL, for the account of its context; nil: there are none.
 	Road http.RoundTripper
+	// DefaultRuntime is the name of the runtime of containers that name none; empty: runc.
+	DefaultRuntime string
 }

@@ -24,6 +24,13 @@ type Runtime interface {
 	taskStreams
 	rootfs
 	measures
+	abilities
+}
+
+type abilities interface {
+	// Check refuses what this host cannot do for a container, in Docker's words with class errdefs.ErrInvalidArgument,
+	// and warns of what it will not heed.
+	Check(hc *container.HostConfig) (warnings []string, err error)
 }
 
 type tasks interface {

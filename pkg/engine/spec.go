@@ -28,25 +28,25 @@ func (c *Containers) baseSpec(r *state.Container) runtime.Spec {
 func (c *Containers) joinNamespaces(r *state.Container, spec *runtime.Spec) (err error) {
 	if r.HostConfig.PidMode.IsContainer() {
 		if spec.JoinPID, err = c.donor(r, r.HostConfig.PidMode.Container()); err != nil {
-			return err
+			return errInternal("failed to join PID namespace: %s", err)
 		}
 	}
 	if r.HostConfig.IpcMode.IsContainer() {
-		spec.JoinIPC, err = c.ipcDonor(r, r.HostConfig.IpcMode.Container())
+		if spec.JoinIPC, err = c.ipcDonor(r, r.HostConfig.IpcMode.Container()); err != nil {
+			return fmt.Errorf("failed to join IPC namespace: %w", err)
+		}
 	}
-	return err
+	return nil
 }
 
-// donor is the process of a running container whose namespace is shared.
+// donor is the process of a running container whose namespace is shared; none is errdefs.ErrInvalidArgument, one that does
+// not run errdefs.ErrConflict.
 func (c *Containers) donor(r *state.Container, ref string) (pid int, err error) {
 	d, err := c.State.View().FindContainer(r.Account, ref)
 	if err != nil {
-		return 0, errInternal("%s", err)
+		return 0, asInvalid(err)
 	}
-	if err := running(d); err != nil {
-		return 0, errInternal("%s", err)
-	}
-	return d.State.Pid, nil
+	return d.State.Pid, running(d)
 }
 
 // running tells why a container has no process that another could share with.
@@ -63,7 +63,7 @@ func running(d *state.Container) error {
 func (c *Containers) ipcDonor(r *state.Container, ref string) (pid int, err error) {
 	d, err := c.State.View().FindContainer(r.Account, ref)
 	if err == nil && !d.HostConfig.IpcMode.IsShareable() && !d.HostConfig.IpcMode.IsHost() && !d.HostConfig.IpcMode.IsContainer() {
-		return 0, errInternal("container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", ref)
+		return 0, errInvalid("container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", ref)
 	}
 	return c.donor(r, ref)
 }
@@ -101,6 +101,7 @@ func (c *Containers) spec(ctx context.Context, r *state.Container) (spec runtime
 	if err := c.joinNamespaces(r, &spec); err != nil {
 		return spec, nil, err
 	}
+	spec.LinkEnv = c.linkEnv(r)
 	spec.Mounts, release, err = c.volumes.RuntimeMounts(ctx, r, holderOf(keyOf(r)))
 	return spec, release, err
 }

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/nereid-paas/nereid/runtime"
 )
 
 // Exit codes of a container whose process could not be started, as shells have them and the docker CLI passes them on.
@@ -21,9 +23,14 @@ type taskError struct{ words string }
 
 func (e *taskError) Error() string { return e.words }
 
+// asTaskError keeps the words of a failed specification as they are: to Docker it is the host's failure, whatever the user
+// asked for, for it may depend on other containers.
 func asTaskError(err error) error {
 	if err == nil {
 		return nil
+	}
+	if bad := new(runtime.SpecError); errors.As(err, &bad) {
+		return errInternal("%s", bad)
 	}
 	words := err.Error()
 	if errdefs.IsUnknown(err) && !strings.HasSuffix(words, unknownClass) {

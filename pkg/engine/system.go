@@ -30,19 +30,23 @@ import (
 
 // SystemConfig says what the daemon knows of itself and its host beside the state.
 type SystemConfig struct {
-	Name       string     // of the fleet, as info shows it; empty: the data center's
-	Advertise  netip.Addr // of this host
-	Labels     map[string]string
-	Runc       string // path
-	Init       string // path of the static init
-	Commit     string // this program's; empty: as the Go tool noted, if it did
-	Built      string // when, RFC 3339; empty likewise
-	Containerd string // address of an existing containerd; empty: embedded
-	Debug      bool
-	Pools      []system.NetworkAddressPool
-	Insecure   []string // registries, as host[:port] or CIDR
-	Mirrors    []string // of Docker Hub: URLs
-	Warnings   []string // shown by info as they are
+	Name        string     // of the fleet, as info shows it; empty: the data center's
+	Advertise   netip.Addr // of this host
+	Labels      map[string]string
+	Runc        string // path
+	Init        string // path of the static init
+	Commit      string // this program's; empty: as the Go tool noted, if it did
+	Built       string // when, RFC 3339; empty likewise
+	Containerd  string // address of an existing containerd; empty: embedded
+	Debug       bool
+	Runtimes    map[string]string // beside runc: paths by name
+	CDISpecDirs []string
+	// Devices are the names of the devices of CDI specifications, and what is wrong with those; nil: there are none.
+	Devices  func() (names, warnings []string)
+	Pools    []system.NetworkAddressPool
+	Insecure []string // registries, as host[:port] or CIDR
+	Mirrors  []string // of Docker Hub: URLs
+	Warnings []string // shown by info as they are
 	// OvercommitMemory and OvercommitCPUs are how many times what this host has containers may reserve; 0: without limit.
 	OvercommitMemory, OvercommitCPUs float64
 }
@@ -125,13 +129,14 @@ func (s *System) Info(ctx context.Context) (*system.Info, error) {
 		SecurityOptions:     f.securityOptions(),
 		DefaultAddressPools: s.cfg.Pools,
 		FirewallBackend:     &system.FirewallInfo{Driver: "nftables"},
-		CDISpecDirs:         []string{},
+		CDISpecDirs:         append([]string{}, s.cfg.CDISpecDirs...),
 		Plugins:             s.plugins(),
 		Warnings:            append(f.warnings(), s.cfg.Warnings...),
 	}
 	s.fillCounts(info, a)
 	s.fillHosts(info)
 	s.fillRuntime(info, f)
+	s.fillDevices(info)
 	s.fillProcess(info)
 	f.fillCgroups(info)
 	return info, nil
@@ -185,7 +190,10 @@ func hostLine(h *state.Host) string {
 func (s *System) fillRuntime(info *system.Info, f hostFacts) {
 	runc := system.RuntimeWithStatus{Runtime: system.Runtime{Path: "runc"}}
 	info.Runtimes = map[string]system.RuntimeWithStatus{"runc": runc, "io.containerd.runc.v2": runc}
-	info.DefaultRuntime = "runc"
+	for name, path := range s.cfg.Runtimes {
+		info.Runtimes[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: path}}
+	}
+	info.DefaultRuntime = orElse(s.DefaultRuntime, defaultRuntime)
 	info.InitBinary = "docker-init"
 	info.ContainerdCommit = system.Commit{ID: orNA(f.containerd)}
 	info.RuncCommit = system.Commit{ID: orNA(f.runc.version)}
@@ -193,6 +201,18 @@ func (s *System) fillRuntime(info *system.Info, f hostFacts) {
 	if s.cfg.Containerd != "" {
 		info.Containerd = &system.ContainerdInfo{Address: s.cfg.Containerd}
 	}
+}
+
+// fillDevices lists what --device can name beside files.
+func (s *System) fillDevices(info *system.Info) {
+	if s.cfg.Devices == nil {
+		return
+	}
+	names, warnings := s.cfg.Devices()
+	for _, n := range names {
+		info.DiscoveredDevices = append(info.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: n})
+	}
+	info.Warnings = append(info.Warnings, warnings...)
 }
 
 func orNA(v string) string {

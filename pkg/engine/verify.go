@@ -14,11 +14,21 @@ import (
 	"github.com/moby/sys/signal"
 )
 
+// verifier is one for a new container.
+func (c *Containers) verifier() verifier {
+	return verifier{sys: c.features(), check: c.Runtime.Check, runtime: orElse(c.DefaultRuntime, defaultRuntime)}
+}
+
+// defaultRuntime is the name Docker gives runc.
+const defaultRuntime = "runc"
+
 // verifier checks what a user asks of a container against what Docker allows and this host's kernel can do. Where
 // Docker discards an option with a warning, so does it; where it refuses, the words are Docker's.
 type verifier struct {
 	sys      *sysinfo.SysInfo
-	update   bool // of an existing container's resources, which may be given in part
+	check    func(*container.HostConfig) (warnings []string, err error) // what the host's runtime says
+	runtime  string                                                     // the default one's name
+	update   bool                                                       // of an existing container's resources, which may be given in part
 	warnings []string
 }
 
@@ -37,8 +47,8 @@ func (v *verifier) verify(cfg *container.Config, hc *container.HostConfig) error
 			func() error { return v.checkHostConfig(hc) },
 			func() error { return v.checkResources(&hc.Resources) },
 			func() error { return v.checkPlatform(hc) },
-			func() error { return checkSecurity(hc) },
 			func() error { return v.checkUnsupported(hc) },
+			func() error { return v.checkHost(hc) },
 		)
 	}
 	return asInvalid(runChecks(steps))
@@ -187,10 +197,7 @@ func (v *verifier) checkPlatform(hc *container.HostConfig) error {
 	}
 	v.warnPlatform(hc)
 	if hc.Runtime == "" {
-		hc.Runtime = defaultRuntime
-	}
-	if !knownRuntimes[hc.Runtime] {
-		return errInvalid("unknown or invalid runtime name: %s", hc.Runtime)
+		hc.Runtime = v.runtime
 	}
 	return nil
 }
@@ -204,7 +211,8 @@ func (v *verifier) warnPlatform(hc *container.HostConfig) {
 	}
 }
 
-// defaultRuntime is the name Docker gives runc; the shim's own name means the same.
-const defaultRuntime = "runc"
-
-var knownRuntimes = map[string]bool{defaultRuntime: true, "io.containerd.runc.v2": true}
+func (v *verifier) checkHost(hc *container.HostConfig) error {
+	warnings, err := v.check(hc)
+	v.warnings = append(v.warnings, warnings...)
+	return err
+}

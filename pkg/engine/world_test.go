@@ -18,6 +18,7 @@ import (
 	"github.com/nereid-paas/nereid/pkg/state"
 	"github.com/nereid-paas/nereid/pkg/volume"
 	"github.com/nereid-paas/nereid/runtime"
+	runtimespec "github.com/nereid-paas/nereid/runtime/spec"
 )
 
 // world is a host that outlives daemons: tasks, root file systems, network namespaces, volumes. It complains about calls
@@ -109,6 +110,11 @@ func (d *daemon) do(call string, effect func() error) error {
 		d.hangWhenDead()
 	}
 	return err
+}
+
+// Check is that of a host that has runc and nothing special.
+func (d *daemon) Check(hc *container.HostConfig) ([]string, error) {
+	return runtimespec.Host{Runtimes: map[string]string{"runc": "", "io.containerd.runc.v2": ""}}.Check(hc)
 }
 
 // hangWhenDead blocks the calls of a dead daemon for ever: whatever they returned, it would go on.

@@ -15,6 +15,7 @@ type ExecInput struct {
 	Privileged  bool
 	ConsoleSize [2]uint // height, width
 	Hostname    string
+	LinkEnv     []string
 	Config      *container.Config
 	Host        Host
 }
@@ -24,7 +25,7 @@ type ExecInput struct {
 func ExecProcess(own *specs.Process, in ExecInput) *specs.Process {
 	p := *own
 	p.Args = in.Args
-	p.Env = Env(in.Hostname, in.Config, in.Tty, in.Env)
+	p.Env = Env(in.Hostname, in.LinkEnv, in.Config, in.Tty, in.Env)
 	p.Cwd = in.Dir
 	if p.Cwd == "" {
 		p.Cwd = workingDir(in.Config)

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/cap"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/moby/sys/mountinfo"
+	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -52,6 +53,11 @@ type Host struct {
 	DeviceNumber func(path string) (major, minor int64, err error)
 	MountShared  func(path string) Sharing
 	MountPoint   func(path string) string
+
+	Runtimes map[string]string    // programs that can take runc's place, and runc, by the name users know them by
+	IDMap    user.IdentityMapping // of containers in user namespaces; empty: there are none
+	CDI      *CDI                 // nil: no directories of specifications
+	Quota    func() bool          // whether writable layers can be limited; nil: they cannot
 }
 
 // LocalHost looks at the machine.

@@ -17,7 +17,7 @@ func setProcess(s *specs.Spec, in *Input, _ *SecurityOpts) error {
 	p := s.Process
 	p.Args = append([]string{in.Path}, in.Args...)
 	p.Cwd = workingDir(in.Config)
-	p.Env = Env(in.Hostname, in.Config, in.Config.Tty, nil)
+	p.Env = Env(in.Hostname, in.LinkEnv, in.Config, in.Config.Tty, nil)
 	p.Terminal = in.Config.Tty
 	if size := in.HostConfig.ConsoleSize; p.Terminal && (size[0] > 0 || size[1] > 0) {
 		p.ConsoleSize = &specs.Box{Height: size[0], Width: size[1]}
@@ -50,14 +50,15 @@ func workingDir(c *container.Config) string {
 	return c.WorkingDir
 }
 
-// Env is the environment of a process: Docker's defaults, overridden in place by the container's and then by extra
-// values; a name without "=" removes the variable. HOME is left to runc, which reads it from the passwd file.
-func Env(hostname string, c *container.Config, tty bool, extra []string) []string {
+// Env is the environment of a process: Docker's defaults and what tells of linked containers, overridden in place by the
+// container's and then by extra values; a name without "=" removes the variable. HOME is left to runc, which reads it from
+// the passwd file.
+func Env(hostname string, links []string, c *container.Config, tty bool, extra []string) []string {
 	env := []string{"PATH=" + defaultPath, "HOSTNAME=" + hostname}
 	if tty {
 		env = append(env, "TERM=xterm")
 	}
-	return overrideEnv(overrideEnv(env, c.Env), extra)
+	return overrideEnv(overrideEnv(append(env, links...), c.Env), extra)
 }
 
 func overrideEnv(env, with []string) []string {

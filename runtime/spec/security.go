@@ -14,8 +14,9 @@ import (
 type SecurityOpts struct {
 	NoNewPrivileges bool
 	WritableCgroups *bool
-	AppArmor        string // empty: the default
-	Seccomp         string // "unconfined", "builtin", empty for the default, else a profile in JSON
+	AppArmor        string   // empty: the default
+	Labels          []string // of SELinux, which no host of ours has
+	Seccomp         string   // "unconfined", "builtin", empty for the default, else a profile in JSON
 }
 
 // ParseSecurityOpts reads HostConfig.SecurityOpt. Errors have Docker's words and class errdefs.ErrInvalidArgument.
@@ -39,7 +40,8 @@ func (s *SecurityOpts) parse(opt string) error {
 		s.WritableCgroups = &on
 		return nil
 	case "disable":
-		return nil // SELinux labels off: they are never on
+		s.Labels = append(s.Labels, opt)
+		return nil
 	}
 	key, value, ok := strings.Cut(opt, "=")
 	if !ok {
@@ -54,9 +56,7 @@ func (s *SecurityOpts) parse(opt string) error {
 func (s *SecurityOpts) parsePair(opt, key, value string) error {
 	switch key {
 	case "label":
-		if value != "disable" {
-			return invalid("invalid --security-opt: %q: SELinux is not supported on this host", opt)
-		}
+		s.Labels = append(s.Labels, value)
 	case "apparmor":
 		s.AppArmor = value
 	case "seccomp":

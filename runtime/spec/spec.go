@@ -18,6 +18,7 @@ type Input struct {
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Hostname   string
+	LinkEnv    []string   // variables that tell of linked containers
 	Rootfs     string     // absolute path of the mounted root file system
 	User       specs.User // see ResolveUser
 	Mounts     []Mount
@@ -36,9 +37,6 @@ type Input struct {
 // Build makes the specification. It reads nothing but in.Host; options that cannot be honoured are errors of class
 // errdefs.ErrInvalidArgument that name the option.
 func Build(in Input) (*specs.Spec, error) {
-	if err := CheckSupported(in.HostConfig); err != nil {
-		return nil, err
-	}
 	sec, err := ParseSecurityOpts(in.HostConfig.SecurityOpt)
 	if err != nil {
 		return nil, err
@@ -47,6 +45,7 @@ func Build(in Input) (*specs.Spec, error) {
 	// Order matters: seccomp looks at the capabilities, mounts at the root and the namespaces.
 	for _, step := range []func(*specs.Spec, *Input, *SecurityOpts) error{
 		setProcess, setNamespaces, setResources, setDevices, setCapabilities, setSeccomp, setMounts, setPaths, setAppArmor, setSysctls,
+		setDeviceRequests,
 	} {
 		if err := step(s, &in, sec); err != nil {
 			return nil, err
@@ -79,28 +78,6 @@ func CgroupsPath(id string, hc *container.HostConfig, parent string) string {
 		parent = hc.CgroupParent
 	}
 	return path.Join("/", parent, id)
-}
-
-// CheckSupported refuses options that no host of ours can honour, naming them.
-func CheckSupported(hc *container.HostConfig) error {
-	switch {
-	case len(hc.StorageOpt) > 0:
-		return invalid("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
-	case hc.UsernsMode != "" && !hc.UsernsMode.IsHost():
-		return invalid("invalid user namespace mode: %s", hc.UsernsMode)
-	case hc.Runtime != "" && hc.Runtime != "runc" && hc.Runtime != "io.containerd.runc.v2":
-		return invalid("unknown or invalid runtime name: %s", hc.Runtime)
-	case !hc.Isolation.IsDefault():
-		return invalid("invalid isolation '%s' on linux", hc.Isolation)
-	}
-	if len(hc.DeviceRequests) == 0 {
-		return nil
-	}
-	r := hc.DeviceRequests[0]
-	if r.Driver == "cdi" {
-		return invalid("CDI device injection is not supported: %v", r.DeviceIDs)
-	}
-	return invalid("could not select device driver %q with capabilities: %v", r.Driver, r.Capabilities)
 }
 
 func invalid(format string, args ...any) error {

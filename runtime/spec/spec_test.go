@@ -126,7 +126,7 @@ func TestEnv(t *testing.T) {
 		{"removing nothing", false, []string{"NONE"}, nil, []string{path, "HOSTNAME=h"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			assert.DeepEqual(t, Env("h", &container.Config{Env: c.env}, c.tty, c.extra), c.want)
+			assert.DeepEqual(t, Env("h", nil, &container.Config{Env: c.env}, c.tty, c.extra), c.want)
 		})
 	}
 }
@@ -468,14 +468,10 @@ func TestRefused(t *testing.T) {
 		name, want string
 		with       func(*container.HostConfig)
 	}{
-		{"storage", "--storage-opt", func(h *container.HostConfig) { h.StorageOpt = map[string]string{"size": "1g"} }},
-		{"userns", "invalid user namespace mode: remap", func(h *container.HostConfig) { h.UsernsMode = "remap" }},
-		{"runtime", "unknown or invalid runtime name: kata", func(h *container.HostConfig) { h.Runtime = "kata" }},
-		{"isolation", "invalid isolation 'hyperv' on linux", func(h *container.HostConfig) { h.Isolation = "hyperv" }},
 		{"gpu", `could not select device driver "" with capabilities: [[gpu]]`, func(h *container.HostConfig) {
 			h.DeviceRequests = []container.DeviceRequest{{Count: -1, Capabilities: [][]string{{"gpu"}}}}
 		}},
-		{"cdi", "CDI device injection is not supported", func(h *container.HostConfig) {
+		{"cdi", "CDI device injection failed: no CDI specification directories specified", func(h *container.HostConfig) {
 			h.DeviceRequests = []container.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"x/y=z"}}}
 		}},
 		{"ipc", "invalid IPC mode: nonsense", func(h *container.HostConfig) { h.IpcMode = "nonsense" }},
@@ -486,7 +482,6 @@ func TestRefused(t *testing.T) {
 		{"device rule", "invalid device cgroup rule format: 'x'", func(h *container.HostConfig) { h.DeviceCgroupRules = []string{"x"} }},
 		{"security", `invalid --security-opt 2: "fence=on"`, func(h *container.HostConfig) { h.SecurityOpt = []string{"fence=on"} }},
 		{"security form", `invalid --security-opt 1: "fence"`, func(h *container.HostConfig) { h.SecurityOpt = []string{"fence"} }},
-		{"selinux", "SELinux is not supported", func(h *container.HostConfig) { h.SecurityOpt = []string{"label=type:x"} }},
 		{"seccomp", "Decoding seccomp profile failed", func(h *container.HostConfig) { h.SecurityOpt = []string{"seccomp={"} }},
 		{"tmpfs", "Invalid tmpfs option", func(h *container.HostConfig) { h.Tmpfs = map[string]string{"/x": "nonsense"} }},
 	} {
