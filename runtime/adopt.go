@@ -163,6 +163,9 @@ func (r *Runtime) adopt(ctx context.Context, found []*survivor) error {
 		r.tasks[v.Key] = v.task
 	}
 	r.mu.Unlock()
+	if err := r.clearStage(); err != nil {
+		return err
+	}
 	if err := r.rootfs.adopt(r.tasks); err != nil {
 		return fmt.Errorf("mounts left behind: %w", err)
 	}

@@ -145,6 +145,9 @@ func (r *Runtime) Discard(ctx context.Context, key Key) error {
 	if err := r.rootfs.unmount(key); err != nil {
 		return err
 	}
+	if err := r.unpinImages(ctx, key); err != nil {
+		return err
+	}
 	err := r.rootfs.snapshots().Remove(inNamespace(ctx, key), string(key.ID))
 	if err == nil {
 		r.sweepLater()

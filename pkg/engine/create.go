@@ -258,7 +258,9 @@ func (c *Containers) enter(ctx context.Context, r *state.Container, name string)
 		if err != nil {
 			return err
 		}
-		r.Mounts = mounts
+		if r.Mounts, err = c.withImages(ctx, mounts); err != nil {
+			return err
+		}
 		ops = append(ops, state.Create(&state.Name{Account: r.Account, Name: r.Name, Container: r.ID}),
 			state.Create(r), tell(r, events.ActionCreate))
 		_, err = c.State.Commit(ctx, ops...)
@@ -281,8 +283,16 @@ func (c *Containers) enter(ctx context.Context, r *state.Container, name string)
 	}
 }
 
-// fillVolumes makes the container's volumes and copies what the image has at their places. It may run again.
+// fillVolumes makes the container's volumes and copies what the image has at their places, and pins the images it has
+// mounted. It may run again.
 func (c *Containers) fillVolumes(ctx context.Context, r *state.Container) error {
+	for _, m := range r.Mounts {
+		if m.Image != nil {
+			if err := c.Runtime.PinImage(ctx, keyOf(r), *m.Image); err != nil {
+				return err
+			}
+		}
+	}
 	return c.volumes.Prepare(ctx, r, func(ctx context.Context) (string, func() error, error) {
 		return c.Runtime.Mount(ctx, keyOf(r))
 	})

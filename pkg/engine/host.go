@@ -9,6 +9,7 @@ import (
 
 	"github.com/docker/docker/api/types/backend"
 	"github.com/docker/docker/api/types/container"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/network"
@@ -85,6 +86,10 @@ type rootfs interface {
 	Discard(ctx context.Context, key runtime.Key) error
 	// Mount gives the root file system as a directory on the host until release is called, running or not.
 	Mount(ctx context.Context, key runtime.Key) (dir string, release func() error, err error)
+	// PinImage keeps the unpacked layers of an image for a container until Discard. Done already is no error.
+	PinImage(ctx context.Context, key runtime.Key, manifest ocispec.Descriptor) error
+	// MountImage gives a pinned image, read-only, as a directory on the host until release is called.
+	MountImage(ctx context.Context, key runtime.Key, manifest ocispec.Descriptor) (dir string, release func() error, err error)
 	// Size of the writable layer, and of all of it, in bytes.
 	Size(ctx context.Context, key runtime.Key) (rw, total int64, err error)
 	// Changes against the image.

@@ -192,6 +192,8 @@ func (r *mountResolver) mount(s volume.Spec) (state.Mount, error) {
 		return m, nil
 	case mount.TypeBind:
 		return r.bindMount(s)
+	case mount.TypeImage:
+		return imageMount(s), nil
 	default: // tmpfs: the parser lets nothing else pass
 		options, err := volume.TmpfsOptions(&s.Mount)
 		return state.Mount{Type: string(s.Type), Destination: s.Target, RW: !s.ReadOnly, Options: options}, err

@@ -183,6 +183,9 @@ func (v *Volumes) runtimeMount(ctx context.Context, c *state.Container, m state.
 	case string(mount.TypeVolume):
 		release, err = v.volumeSource(ctx, c, m, who, &rm)
 		return rm, release, err
+	case string(mount.TypeImage):
+		release, err = v.imageSource(ctx, c, m, &rm)
+		return rm, release, err
 	}
 	return rm, nil, v.bindSource(c, m, &rm)
 }

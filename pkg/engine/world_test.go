@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/backend"
 	"github.com/docker/docker/api/types/container"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/network"
@@ -115,6 +116,12 @@ func (d *daemon) do(call string, effect func() error) error {
 // Check is that of a host that has runc and nothing special.
 func (d *daemon) Check(hc *container.HostConfig) ([]string, error) {
 	return runtimespec.Host{Runtimes: map[string]string{"runc": "", "io.containerd.runc.v2": ""}}.Check(hc)
+}
+
+func (d *daemon) PinImage(context.Context, runtime.Key, ocispec.Descriptor) error { return nil }
+
+func (d *daemon) MountImage(context.Context, runtime.Key, ocispec.Descriptor) (string, func() error, error) {
+	return d.w.dir, func() error { return nil }, nil
 }
 
 // hangWhenDead blocks the calls of a dead daemon for ever: whatever they returned, it would go on.

@@ -173,7 +173,7 @@ type HostPort struct {
 // Mount is a mount as inspect shows it and as the runtime needs it.
 type Mount struct {
 	Type        string // bind, volume, tmpfs, image
-	Name        string // of the volume
+	Name        string // of the volume, or of the image as the user wrote it
 	Source      string // path on the host
 	Destination string
 	Driver      string
@@ -185,6 +185,8 @@ type Mount struct {
 	Subpath     string
 	// Options are mount(8) options of a tmpfs: size=, mode=, and so on.
 	Options []string
+	// Image is the manifest of a mounted image.
+	Image *ocispec.Descriptor `json:",omitempty"`
 }
 
 // Name claims a container name in an account.

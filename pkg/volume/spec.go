@@ -216,7 +216,7 @@ func validate(m *mount.Mount) error {
 	case mount.TypeTmpfs:
 		return validateTmpfs(m)
 	case mount.TypeImage:
-		return mountError(m, "mounting images is not supported")
+		return validateImage(m)
 	case mount.TypeNamedPipe, mount.TypeCluster:
 		fallthrough
 	default:
@@ -264,6 +264,20 @@ func validateVolume(m *mount.Mount) error {
 		return mountError(m, "subpath must be a relative path within the volume")
 	case m.ReadOnly && anonymous:
 		return mountError(m, "must not set ReadOnly mode when using anonymous volumes")
+	}
+	return nil
+}
+
+func validateImage(m *mount.Mount) error {
+	switch {
+	case m.BindOptions != nil:
+		return extra(m, "BindOptions")
+	case m.VolumeOptions != nil:
+		return extra(m, "VolumeOptions")
+	case m.Source == "":
+		return missing(m, "Source")
+	case m.ImageOptions != nil && m.ImageOptions.Subpath != "" && !filepath.IsLocal(m.ImageOptions.Subpath):
+		return mountError(m, "subpath must be a relative path within the volume")
 	}
 	return nil
 }

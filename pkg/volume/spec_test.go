@@ -90,7 +90,10 @@ func TestParseMount(t *testing.T) {
 		{"tmpfs option", mount.Mount{Type: "tmpfs", Target: "/c", TmpfsOptions: &mount.TmpfsOptions{Options: [][]string{{"suid"}}}}, `invalid mount config for type "tmpfs": invalid option: suid`},
 		{"no target", mount.Mount{Type: "tmpfs"}, `invalid mount config for type "tmpfs": field Target must not be empty`},
 		{"type unknown", mount.Mount{Type: "nfs", Target: "/c"}, `invalid mount config for type "nfs": mount type unknown`},
-		{"image", mount.Mount{Type: "image", Source: "busybox", Target: "/c"}, `invalid mount config for type "image": mounting images is not supported`},
+		{"image", mount.Mount{Type: "image", Source: "busybox", Target: "/c"}, ""},
+		{"image without name", mount.Mount{Type: "image", Target: "/c"}, `invalid mount config for type "image": field Source must not be empty`},
+		{"image out", mount.Mount{Type: "image", Source: "busybox", Target: "/c", ImageOptions: &mount.ImageOptions{Subpath: "../x"}},
+			`invalid mount config for type "image": subpath must be a relative path within the volume`},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
