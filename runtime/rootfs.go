@@ -75,14 +75,17 @@ func (r *Runtime) Prepare(ctx context.Context, s Spec) error {
 		}
 		parent = chain.String()
 	}
-	_, err := r.rootfs.prepare(ctx, s.Key, parent)
+	mounts, err := r.rootfs.prepare(ctx, s.Key, parent)
 	if errdefs.IsNotFound(err) {
 		if err := r.rootfs.unpackImage(ctx, s.Account, s.Image); err != nil {
 			return fmt.Errorf("unpack image %s: %w", s.Image.Digest, err)
 		}
-		_, err = r.rootfs.prepare(ctx, s.Key, parent)
+		mounts, err = r.rootfs.prepare(ctx, s.Key, parent)
 	}
-	return err
+	if err != nil || mounts == nil {
+		return err
+	}
+	return r.rootfs.limit(s, mounts)
 }
 
 // prepare tries at once: the image is nearly always unpacked already.
@@ -148,6 +151,7 @@ func (r *Runtime) Discard(ctx context.Context, key Key) error {
 	if err := r.unpinImages(ctx, key); err != nil {
 		return err
 	}
+	r.unlimit(ctx, key)
 	err := r.rootfs.snapshots().Remove(inNamespace(ctx, key), string(key.ID))
 	if err == nil {
 		r.sweepLater()

@@ -96,6 +96,7 @@ func New(cfg Config, h Handler) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	host.Quota = sync.OnceValue(cfg.canLimit)
 	host.Runtimes, host.CDI = cfg.runtimes(), spec.NewCDI(cfg.CDISpecDirs)
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()

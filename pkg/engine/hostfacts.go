@@ -155,6 +155,9 @@ func (f hostFacts) cgroupVersion() string {
 
 func (f hostFacts) securityOptions() []string {
 	var opts []string
+	if f.sys.AppArmor {
+		opts = append(opts, "name=apparmor")
+	}
 	if f.sys.Seccomp {
 		opts = append(opts, "name=seccomp,profile=builtin")
 	}
