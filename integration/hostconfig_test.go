@@ -56,7 +56,9 @@ func disk(t *testing.T) string {
 func TestResources(t *testing.T) {
 	h := lab.NewWithBusybox(t)
 	dev := disk(t)
-	inside := func(flags, line string) string { return "run --rm --network none " + flags + " busybox sh -c '" + line + "'" }
+	inside := func(flags, line string) string {
+		return "run --rm --network none " + flags + " busybox sh -c '" + line + "'"
+	}
 	refused := func(name, flags, words string) cliCase {
 		return cliCase{name: name, args: "run --rm --network none " + flags + " busybox true", code: 125, stderr: words}
 	}
