@@ -66,6 +66,7 @@ func (r *Runtime) Changes(ctx context.Context, key Key) ([]container.FilesystemC
 // Docker makes it in a layer of its own, so there it is no change.
 var places = map[string]bool{
 	"/dev": true, "/proc": true, "/sys": true, "/etc/hostname": true, "/etc/hosts": true, "/etc/resolv.conf": true,
+	"/" + dockerMark: true, "/" + mountTable: true,
 }
 
 // IsPlace tells whether a path is one of those: what is added there is no change of the container's.

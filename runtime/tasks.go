@@ -92,6 +92,9 @@ func (r *Runtime) bundle(ctx context.Context, t *task) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := makeMarks(rootfs); err != nil {
+		return nil, err
+	}
 	if err := makeWorkingDir(rootfs, s.Config.WorkingDir); err != nil {
 		return nil, err
 	}

@@ -50,7 +50,8 @@ func fileError(err error, ref, path string) error {
 // stat looks at a path, and at what it leads to when it is a link.
 func (v *fsView) stat(path string) (stat *container.PathStat, err error) {
 	err = v.run(func() error {
-		path = filepath.Join("/", path)
+		// A file with a slash behind it is not there: it is no directory.
+		path = archive.PreserveTrailingDotOrSeparator(filepath.Join("/", path), path)
 		st, err := os.Lstat(path)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	goruntime "runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -48,11 +49,20 @@ func (c *Containers) openFS(ctx context.Context, r *state.Container, withMounts 
 			return nil, err
 		}
 		defer sources()
+		mounts = append(mounts, existing(c.networks.EtcMounts(r))...)
 	}
 	v := &fsView{todo: make(chan func()), ended: make(chan struct{}), release: release}
 	entered := make(chan error)
 	go v.serve(dir, mounts, entered)
 	return v, <-entered
+}
+
+// existing are the mounts whose sources are there: a container that has never been started has no /etc files yet.
+func existing(mounts []runtime.Mount) []runtime.Mount {
+	return slices.DeleteFunc(mounts, func(m runtime.Mount) bool {
+		_, err := os.Lstat(m.Source)
+		return err != nil
+	})
 }
 
 // serve is the view's thread. It is never unlocked: the thread ends with the goroutine, and the namespace with it.
