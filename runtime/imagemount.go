@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 
-	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -67,16 +65,10 @@ func (r *Runtime) MountImage(ctx context.Context, key Key, manifest ocispec.Desc
 	if err != nil {
 		return "", nil, err
 	}
-	if err := os.MkdirAll(r.stageDir(), 0o711); err != nil {
-		return "", nil, err
+	if dir, release, err = r.place(mounts); err != nil {
+		return "", nil, fmt.Errorf("mount image %s: %w", manifest.Digest, err)
 	}
-	if dir, err = os.MkdirTemp(r.stageDir(), ""); err != nil {
-		return "", nil, err
-	}
-	if err := mount.All(mounts, dir); err != nil {
-		return "", nil, errors.Join(fmt.Errorf("mount image %s: %w", manifest.Digest, err), os.Remove(dir))
-	}
-	return dir, sync.OnceValue(func() error { return unmountDir(dir) }), nil
+	return dir, release, nil
 }
 
 // unpinImages lets go of what a container has pinned.

@@ -75,12 +75,12 @@ func (r *Runtime) Prepare(ctx context.Context, s Spec) error {
 		}
 		parent = chain.String()
 	}
-	mounts, err := r.rootfs.prepare(ctx, s.Key, parent)
+	mounts, err := r.rootfs.prepare(ctx, s.Key, parent, s.IDMap)
 	if errdefs.IsNotFound(err) {
 		if err := r.rootfs.unpackImage(ctx, s.Account, s.Image); err != nil {
 			return fmt.Errorf("unpack image %s: %w", s.Image.Digest, err)
 		}
-		mounts, err = r.rootfs.prepare(ctx, s.Key, parent)
+		mounts, err = r.rootfs.prepare(ctx, s.Key, parent, s.IDMap)
 	}
 	if err != nil || mounts == nil {
 		return err
@@ -89,8 +89,8 @@ func (r *Runtime) Prepare(ctx context.Context, s Spec) error {
 }
 
 // prepare tries at once: the image is nearly always unpacked already.
-func (s *rootfsStore) prepare(ctx context.Context, key Key, parent string) ([]mount.Mount, error) {
-	mounts, err := s.snapshots().Prepare(ctx, string(key.ID), parent, snapshots.WithLabels(map[string]string{gcRoot: "true"}))
+func (s *rootfsStore) prepare(ctx context.Context, key Key, parent string, ids nereid.IDMap) ([]mount.Mount, error) {
+	mounts, err := s.snapshots().Prepare(ctx, string(key.ID), parent, snapshots.WithLabels(snapshotLabels(ids)))
 	if errdefs.IsAlreadyExists(err) {
 		return nil, nil
 	}
@@ -252,10 +252,14 @@ func (s *rootfsStore) drop(key Key, h *holding) error {
 	return nil
 }
 
-// unmountDir lets go of a mount that is in use as soon as it is not; not mounted is no error.
+// unmountDir lets go of the mounts on a directory that are in use as soon as they are not; not mounted is no error. There are
+// two where ids are mapped.
 func unmountDir(dir string) error {
-	err := unix.Unmount(dir, unix.MNT_DETACH)
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+	var err error
+	for err == nil {
+		err = unix.Unmount(dir, unix.MNT_DETACH)
+	}
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount %s: %w", dir, err)
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {

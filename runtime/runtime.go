@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 	"go.uber.org/zap"
 
+	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/runtime/spec"
 )
 
@@ -33,8 +34,9 @@ type Config struct {
 	// Runtimes are programs with runc's command line that users may choose, by name. "runc" and the name of runc's shim are
 	// always there.
 	Runtimes    map[string]string
-	CDISpecDirs []string    // of the specifications of devices, later ones win; none: no such devices
-	Log         *zap.Logger // of what no caller can be told; nil: nothing is logged
+	IDMap       nereid.IDMap // of containers in user namespaces; the zero value: there are none
+	CDISpecDirs []string     // of the specifications of devices, later ones win; none: no such devices
+	Log         *zap.Logger  // of what no caller can be told; nil: nothing is logged
 }
 
 func (c Config) validate() error {
@@ -96,6 +98,7 @@ func New(cfg Config, h Handler) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	host.IDMap = cfg.IDMap
 	host.Quota = sync.OnceValue(cfg.canLimit)
 	host.Runtimes, host.CDI = cfg.runtimes(), spec.NewCDI(cfg.CDISpecDirs)
 	if cfg.Log == nil {

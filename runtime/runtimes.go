@@ -19,12 +19,14 @@ func (c Config) runtimes() map[string]string {
 	return all
 }
 
-// runcOptions tell the shim which program to run. Each keeps its records apart: they need not be alike.
-func (r *Runtime) runcOptions(name string) *options.Options {
+// runcOptions tell the shim which program to run, and who owns the ends of the pipes: the container's root, so that its
+// processes can open what they write to anew. Each program keeps its records apart: they need not be alike.
+func (r *Runtime) runcOptions(s Spec) *options.Options {
+	name := s.HostConfig.Runtime
 	if name == "" {
 		name = runcName
 	}
-	return &options.Options{BinaryName: r.host.Runtimes[name], Root: r.runcRoot(name)}
+	return &options.Options{BinaryName: r.host.Runtimes[name], Root: r.runcRoot(name), IoUid: s.IDMap.UID, IoGid: s.IDMap.GID}
 }
 
 func (r *Runtime) runcRoot(name string) string {

@@ -49,7 +49,7 @@ func (r *Runtime) makeShm(s Spec) (string, error) {
 	if size == 0 {
 		size = 64 << 20 // Docker's default
 	}
-	err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("mode=1777,size=%d", size))
+	err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("mode=1777,size=%d,uid=%d,gid=%d", size, s.IDMap.UID, s.IDMap.GID))
 	if err != nil {
 		return "", errors.Join(fmt.Errorf("mount shared memory of container %s: %w", s.ID, err), os.Remove(dir))
 	}

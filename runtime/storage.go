@@ -61,14 +61,14 @@ func (r *Runtime) unlimit(ctx context.Context, key Key) {
 	}
 }
 
-// layerDirs are the directories of a writable snapshot: that of its files, and the overlay's work directory.
+// layerDirs are the directories of a writable snapshot: first that of its files, then the overlay's work directory.
 func layerDirs(mounts []mount.Mount) (dirs []string) {
 	for _, m := range mounts {
 		if m.Type == "bind" {
 			return []string{m.Source}
 		}
-		for _, o := range m.Options {
-			for _, key := range []string{"upperdir=", "workdir="} {
+		for _, key := range []string{"upperdir=", "workdir="} {
+			for _, o := range m.Options {
 				if dir, ok := strings.CutPrefix(o, key); ok {
 					dirs = append(dirs, dir)
 				}

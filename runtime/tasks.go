@@ -15,11 +15,13 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
 	"github.com/docker/docker/api/types/container"
+	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/logs"
+	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/runtime/spec"
 )
 
@@ -56,7 +58,12 @@ func (r *Runtime) CreateTask(ctx context.Context, s Spec) (pid int, retErr error
 	if err := r.admit(ctx, t); err != nil {
 		return 0, err
 	}
-	ociSpec, err := r.bundle(ctx, t)
+	userns, err := openUserns(s)
+	if err != nil {
+		return 0, &SpecError{err}
+	}
+	defer func() { _ = userns.Close() }() // nil is no file, and closing it says no more than that
+	ociSpec, err := r.bundle(ctx, t, pathOf(userns))
 	if err != nil {
 		return 0, &SpecError{err}
 	}
@@ -82,20 +89,20 @@ func (r *Runtime) reserve(s Spec) (*task, error) {
 }
 
 // bundle mounts the root file system and makes the specification over it.
-func (r *Runtime) bundle(ctx context.Context, t *task) (*specs.Spec, error) {
+func (r *Runtime) bundle(ctx context.Context, t *task, userns string) (*specs.Spec, error) {
 	s := t.spec
 	rootfs, err := r.rootfs.hold(ctx, s.Key)
 	if err != nil {
 		return nil, err
 	}
-	user, err := spec.ResolveUser(rootfs, s.Config.User, s.HostConfig.GroupAdd)
+	who, err := spec.ResolveUser(rootfs, s.Config.User, s.HostConfig.GroupAdd)
 	if err != nil {
 		return nil, err
 	}
-	if err := makeMarks(rootfs); err != nil {
+	if err := makeMarks(rootfs, s.IDMap); err != nil {
 		return nil, err
 	}
-	if err := makeWorkingDir(rootfs, s.Config.WorkingDir); err != nil {
+	if err := makeWorkingDir(rootfs, s.Config.WorkingDir, s.IDMap); err != nil {
 		return nil, err
 	}
 	shm, err := r.openShm(s)
@@ -104,7 +111,7 @@ func (r *Runtime) bundle(ctx context.Context, t *task) (*specs.Spec, error) {
 	}
 	out, err := spec.Build(spec.Input{
 		ID: string(s.ID), Path: s.Path, Args: s.Args, Config: s.Config, HostConfig: s.HostConfig, Hostname: s.Hostname, LinkEnv: s.LinkEnv,
-		Rootfs: rootfs, User: user, Mounts: s.Mounts, Netns: s.Netns,
+		Rootfs: rootfs, User: who, Mounts: s.Mounts, Netns: s.Netns, Userns: userns,
 		JoinPID: s.JoinPID, JoinIPC: s.JoinIPC, JoinUTS: s.JoinUTS, ShmPath: shm,
 		CgroupParent: r.cfg.CgroupParent, InitPath: r.cfg.Init, OwnRoots: []string{r.cfg.Root, r.cfg.State}, Host: r.host,
 	})
@@ -116,7 +123,7 @@ func (r *Runtime) bundle(ctx context.Context, t *task) (*specs.Spec, error) {
 }
 
 // makeWorkingDir makes the directory the process starts in, as Docker does, below what volumes may hide later.
-func makeWorkingDir(rootfs, dir string) error {
+func makeWorkingDir(rootfs, dir string, owner nereid.IDMap) error {
 	if dir == "" || dir == "/" {
 		return nil
 	}
@@ -124,7 +131,7 @@ func makeWorkingDir(rootfs, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(path, 0o755); err != nil {
+	if err := user.MkdirAllAndChown(path, 0o755, int(owner.UID), int(owner.GID), user.WithOnlyNew); err != nil {
 		if st, serr := os.Stat(path); errors.Is(err, unix.ENOTDIR) || serr == nil && !st.IsDir() {
 			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("Cannot mkdir: %s is not a directory", dir))
 		}
@@ -138,7 +145,7 @@ func (r *Runtime) createContainer(ctx context.Context, t *task, s *specs.Spec) e
 	if err != nil {
 		return err
 	}
-	opts, err := typeurl.MarshalAnyToProto(r.runcOptions(t.spec.HostConfig.Runtime))
+	opts, err := typeurl.MarshalAnyToProto(r.runcOptions(t.spec))
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,8 @@ type Spec struct {
 	LinkEnv    []string // variables that tell of linked containers
 	Mounts     []Mount
 	Netns      string // path; empty: the host's
+	// IDMap is that of a container in a user namespace, which owns the network namespace at Netns.
+	IDMap nereid.IDMap
 	// PID, IPC of other containers that are joined, resolved by the engine; 0: none.
 	JoinPID, JoinIPC, JoinUTS int
 	Labels                    map[string]string

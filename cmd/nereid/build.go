@@ -124,12 +124,16 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	ids, err := o.remap(ctx)
+	if err != nil {
+		return err
+	}
 	// The runtime tells the containers what ended, and the containers use the runtime.
 	events := &handler{}
 	d.runtime, err = runtime.New(runtime.Config{
 		Root: filepath.Join(o.dataRoot, "containerd"), State: filepath.Join(o.execRoot, "containerd"), Address: o.containerd,
 		Shim: p.shim, Runc: p.runc, Init: p.init, CgroupParent: "/nereid-" + o.name, Log: d.log.Named("runtime"),
-		Runtimes: o.addedRuntimes(), CDISpecDirs: o.specDirs(),
+		Runtimes: o.addedRuntimes(), CDISpecDirs: o.specDirs(), IDMap: ids,
 	}, events)
 	if err != nil {
 		return err
@@ -144,7 +148,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	deps := engine.Deps{
 		Host: d.host, DC: o.dc, Zone: o.zone, Version: version, DataRoot: o.dataRoot, ExecRoot: o.execRoot,
 		State: d.store, Runtime: d.runtime, Network: d.fabric, Volumes: d.data, Fleet: d.fleet.live, LabelProblems: labelProblems, Log: d.log,
-		States: d.fleet.live, Peers: peers{d.fleet.forwarder}, Road: d.fleet.forwarder, DefaultRuntime: o.defaultRuntime,
+		States: d.fleet.live, Peers: peers{d.fleet.forwarder}, Road: d.fleet.forwarder, DefaultRuntime: o.defaultRuntime, IDMap: ids,
 	}
 	d.networks = engine.NewNetworks(deps, pool)
 	d.volumes = engine.NewVolumes(deps)

@@ -45,6 +45,7 @@ type options struct {
 	mirrors        []string // of Docker Hub: URLs
 	runtimes       []string // name=path
 	defaultRuntime string
+	usernsRemap    string // user[:group] or default; empty: no user namespaces
 	cdiSpecDirs    []string
 	debug          bool
 	overMemory     float64 // how many times the host's memory may be reserved; 0: without limit
@@ -79,6 +80,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.gossipListen, "gossip-listen", ":7946", "where other hosts tell this one who is alive, UDP and TCP; likewise")
 	f.StringArrayVar(&o.runtimes, "add-runtime", nil, "name=path of a program with runc's command line, for docker run --runtime")
 	f.StringVar(&o.defaultRuntime, "default-runtime", "runc", "the runtime of containers that name none")
+	f.StringVar(&o.usernsRemap, "userns-remap", "", "user[:group] whose ranges in /etc/subuid and /etc/subgid new containers get, or default (default: the host's users)")
 	f.StringArrayVar(&o.cdiSpecDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "where CDI specifications of devices lie; an empty one switches CDI off")
 	f.BoolVar(&o.debug, "debug", false, "log more")
 }

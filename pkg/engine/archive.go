@@ -90,7 +90,9 @@ func (c *Containers) ArchiveGet(ctx context.Context, ref, path string) (_ io.Rea
 	if !stat.Mode.IsDir() {
 		dir, base = filepath.Split(abs)
 	}
-	content, err := v.tar(dir, archive.TarResourceRebaseOpts(base, filepath.Base(abs)))
+	opts := archive.TarResourceRebaseOpts(base, filepath.Base(abs))
+	opts.IDMap = identities(r)
+	content, err := v.tar(dir, opts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -134,7 +136,7 @@ func (c *Containers) ArchivePut(ctx context.Context, ref, path string, noOverwri
 	if err != nil {
 		return fileError(err, ref, path)
 	}
-	opts := &archive.TarOptions{NoOverwriteDirNonDir: noOverwriteDirNonDir}
+	opts := &archive.TarOptions{NoOverwriteDirNonDir: noOverwriteDirNonDir, IDMap: identities(r)}
 	err = v.run(func() error { return unpack(r, path, opts, copyUIDGID, plain) })
 	if err = errors.Join(err, v.close()); err != nil {
 		return fileError(err, ref, path)
@@ -163,6 +165,9 @@ func unpack(r *state.Container, path string, opts *archive.TarOptions, copyUIDGI
 	if copyUIDGID && r.Config.User != "" {
 		uid, gid, err := ownerOf(r.Config.User)
 		if err != nil {
+			return asInvalid(err)
+		}
+		if uid, gid, err = identities(r).ToHost(uid, gid); err != nil {
 			return asInvalid(err)
 		}
 		opts.ChownOpts = &archive.ChownOpts{UID: uid, GID: gid}
@@ -247,7 +252,7 @@ func (c *Containers) export(ctx context.Context, r *state.Container, out io.Writ
 	if err != nil {
 		return err
 	}
-	content, err := v.tar("/", &archive.TarOptions{})
+	content, err := v.tar("/", &archive.TarOptions{IDMap: identities(r)})
 	if err != nil {
 		return errors.Join(err, v.close())
 	}

@@ -37,7 +37,7 @@ func (c *Containers) Commit(ctx context.Context, ref string, cfg *backend.Create
 	if cfg.Pause {
 		defer c.freeze(ctx, r)()
 	}
-	root, release, err := c.Runtime.Mount(ctx, keyOf(r))
+	root, release, err := c.Runtime.View(ctx, keyOf(r))
 	if err != nil {
 		return "", err
 	}

@@ -98,7 +98,7 @@ func (c *Containers) draft(ctx context.Context, id nereid.ContainerID, req *back
 	r := &state.Container{
 		Account: nereid.AccountFrom(ctx), ID: id, Host: c.Host, Created: time.Now().UTC(),
 		Image: cfg.Image, ImageID: img.ID, Platform: platform, Manifest: &img.Manifest,
-		Path: path, Args: args, Config: cfg, HostConfig: hc,
+		Path: path, Args: args, Config: cfg, HostConfig: hc, IDMap: c.remap(hc),
 		State: state.RunState{Status: state.StatusCreated},
 	}
 	if hc.LogConfig.Type == defaultLogDriver {
@@ -294,7 +294,7 @@ func (c *Containers) fillVolumes(ctx context.Context, r *state.Container) error 
 		}
 	}
 	return c.volumes.Prepare(ctx, r, func(ctx context.Context) (string, func() error, error) {
-		return c.Runtime.Mount(ctx, keyOf(r))
+		return c.Runtime.View(ctx, keyOf(r))
 	})
 }
 

@@ -34,4 +34,6 @@ type Deps struct {
 	Road http.RoundTripper
 	// DefaultRuntime is the name of the runtime of containers that name none; empty: runc.
 	DefaultRuntime string
+	// IDMap is that of new containers, unless they ask for --userns=host; the zero value: they have the host's users.
+	IDMap nereid.IDMap
 }

@@ -53,7 +53,7 @@ func (n *Networks) EtcMounts(r *state.Container) []runtime.Mount {
 		}
 		list = append(list, runtime.Mount{
 			Type: string(mount.TypeBind), Source: m[0], Destination: m[1],
-			ReadOnly: r.HostConfig.ReadonlyRootfs, Propagation: string(mount.PropagationRPrivate),
+			ReadOnly: r.HostConfig.ReadonlyRootfs, Propagation: string(mount.PropagationRPrivate), IDMapped: true,
 		})
 	}
 	return list
@@ -116,7 +116,7 @@ func (n *Networks) sandboxOptions(r *state.Container, dns network.DNS) network.S
 	_, ndots := network.ResolvConf(host, dns)
 	return network.SandboxOptions{
 		Account: r.Account, Upstreams: network.Upstreams(dns.Servers), NdotsSet: ndots,
-		LoopbackOnly: netModeOf(r) == emptyNetns,
+		LoopbackOnly: netModeOf(r) == emptyNetns, IDMap: idMapOf(r),
 	}
 }
 

@@ -86,6 +86,8 @@ type rootfs interface {
 	Discard(ctx context.Context, key runtime.Key) error
 	// Mount gives the root file system as a directory on the host until release is called, running or not.
 	Mount(ctx context.Context, key runtime.Key) (dir string, release func() error, err error)
+	// View gives it, read-only, with the users that the container itself sees, until release is called.
+	View(ctx context.Context, key runtime.Key) (dir string, release func() error, err error)
 	// PinImage keeps the unpacked layers of an image for a container until Discard. Done already is no error.
 	PinImage(ctx context.Context, key runtime.Key, manifest ocispec.Descriptor) error
 	// MountImage gives a pinned image, read-only, as a directory on the host until release is called.

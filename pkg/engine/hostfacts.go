@@ -153,13 +153,16 @@ func (f hostFacts) cgroupVersion() string {
 	return "1"
 }
 
-func (f hostFacts) securityOptions() []string {
+func (f hostFacts) securityOptions(remapped bool) []string {
 	var opts []string
 	if f.sys.AppArmor {
 		opts = append(opts, "name=apparmor")
 	}
 	if f.sys.Seccomp {
 		opts = append(opts, "name=seccomp,profile=builtin")
+	}
+	if remapped {
+		opts = append(opts, "name=userns")
 	}
 	// Containers have their own cgroup namespace by default where Docker gives them one: with cgroup v2.
 	if f.sys.CgroupNamespaces && f.sys.CgroupUnified {

@@ -18,6 +18,7 @@ func (c *Containers) baseSpec(r *state.Container) runtime.Spec {
 		Labels: map[string]string{hostAttribute: string(c.Host)},
 		Name:   "/" + r.Name, ImageName: r.Config.Image, ImageID: string(r.ImageID), Created: r.Created,
 	}
+	spec.IDMap = idMapOf(r)
 	if r.Manifest != nil {
 		spec.Image = *r.Manifest
 	}

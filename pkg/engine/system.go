@@ -126,7 +126,7 @@ func (s *System) Info(ctx context.Context) (*system.Info, error) {
 		NoProxy:             proxySetting("NO_PROXY", "no_proxy"),
 		Swarm:               swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		LiveRestoreEnabled:  true,
-		SecurityOptions:     f.securityOptions(),
+		SecurityOptions:     f.securityOptions(s.IDMap.Mapped()),
 		DefaultAddressPools: s.cfg.Pools,
 		FirewallBackend:     &system.FirewallInfo{Driver: "nftables"},
 		CDISpecDirs:         append([]string{}, s.cfg.CDISpecDirs...),

@@ -201,6 +201,7 @@ func (v *Volumes) volumeSource(ctx context.Context, c *state.Container, m state.
 		return nil, err
 	}
 	rm.Source = dir
+	rm.IDMapped = !mounts(r) // the file system of a device may not be able to
 	if m.Subpath == "" {
 		return nil, nil
 	}

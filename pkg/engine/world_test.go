@@ -118,6 +118,10 @@ func (d *daemon) Check(hc *container.HostConfig) ([]string, error) {
 	return runtimespec.Host{Runtimes: map[string]string{"runc": "", "io.containerd.runc.v2": ""}}.Check(hc)
 }
 
+func (d *daemon) View(ctx context.Context, key runtime.Key) (string, func() error, error) {
+	return d.Mount(ctx, key)
+}
+
 func (d *daemon) PinImage(context.Context, runtime.Key, ocispec.Descriptor) error { return nil }
 
 func (d *daemon) MountImage(context.Context, runtime.Key, ocispec.Descriptor) (string, func() error, error) {

@@ -260,7 +260,7 @@ func misses(t *testing.T, from *os.File, at string) {
 func machine(t *testing.T) *os.File {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "machine")
-	ns, err := makeNetns(path, func() error {
+	ns, err := makeNetns(path, nereid.IDMap{}, func() error {
 		return errors.Join(setUpLoopback(), sysctl("ipv6/conf/default/disable_ipv6", "0", true))
 	})
 	assert.NilError(t, err)

@@ -9,11 +9,14 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
 // makeNetns makes a network namespace, mounts it on path, and runs setup in it before. It is made on a thread that
-// dies with it, so no other goroutine can ever run there. A failure leaves nothing.
-func makeNetns(path string, setup func() error) (_ *os.File, retErr error) {
+// dies with it, so no other goroutine can ever run there. With an IDMap a new user namespace owns it. A failure leaves
+// nothing.
+func makeNetns(path string, ids nereid.IDMap, setup func() error) (_ *os.File, retErr error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
@@ -28,10 +31,17 @@ func makeNetns(path string, setup func() error) (_ *os.File, retErr error) {
 		}
 	}()
 
+	enter := enterNew
+	if ids.Mapped() {
+		if err := mountOwned(path, ids); err != nil {
+			return nil, fmt.Errorf("network namespace %q: %w", path, err)
+		}
+		enter = enterOwned
+	}
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
-		done <- enterNew(path, setup)
+		done <- enter(path, setup)
 	}()
 	if err := <-done; err != nil {
 		return nil, fmt.Errorf("network namespace %q: %w", path, err)

@@ -25,6 +25,8 @@ type SandboxOptions struct {
 	NdotsSet bool
 	// LoopbackOnly: no resolver (network none).
 	LoopbackOnly bool
+	// IDMap is that of the user namespace that is to own the sandbox; the zero value: the host's owns it.
+	IDMap nereid.IDMap
 }
 
 // Attachment is one endpoint with its network.

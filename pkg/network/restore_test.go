@@ -122,7 +122,7 @@ func TestRestoreAfterACrashInTheMiddle(t *testing.T) {
 		}},
 		{"of NewSandbox: a namespace without rules", func(t *testing.T, f *Fabric) {
 			t.Helper()
-			ns, err := makeNetns(f.netnsPath(testBoxID(1)), func() error { return nil })
+			ns, err := makeNetns(f.netnsPath(testBoxID(1)), nereid.IDMap{}, func() error { return nil })
 			assert.NilError(t, err)
 			ns.Close()
 		}},

@@ -62,7 +62,7 @@ func (f *Fabric) NewSandbox(ctx context.Context, id nereid.ContainerID, opts San
 	}
 	sb := &sandbox{id: id, path: path, opts: opts, links: map[nereid.EndpointID]leaver{}, ports: map[Published]*hold{}}
 	var sockets *resolverSockets
-	ns, err := makeNetns(path, func() (err error) {
+	ns, err := makeNetns(path, opts.IDMap, func() (err error) {
 		if err := setUpLoopback(); err != nil || opts.LoopbackOnly {
 			return err
 		}

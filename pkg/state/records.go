@@ -94,6 +94,8 @@ type Container struct {
 	Args       []string
 	Config     *container.Config // merged with the image's
 	HostConfig *container.HostConfig
+	// IDMap is that of a container with a user namespace, for its life.
+	IDMap *nereid.IDMap `json:",omitempty"`
 
 	// Networks are the attachments by network name, in the order of attachment by Order.
 	Networks map[string]*Endpoint

@@ -17,9 +17,10 @@ import (
 	"github.com/containerd/containerd/v2/pkg/cap"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/moby/sys/mountinfo"
-	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
 // Sharing tells how a mount passes on what is mounted below it.
@@ -54,10 +55,10 @@ type Host struct {
 	MountShared  func(path string) Sharing
 	MountPoint   func(path string) string
 
-	Runtimes map[string]string    // programs that can take runc's place, and runc, by the name users know them by
-	IDMap    user.IdentityMapping // of containers in user namespaces; empty: there are none
-	CDI      *CDI                 // nil: no directories of specifications
-	Quota    func() bool          // whether writable layers can be limited; nil: they cannot
+	Runtimes map[string]string // programs that can take runc's place, and runc, by the name users know them by
+	IDMap    nereid.IDMap      // of containers in user namespaces; the zero value: there are none
+	CDI      *CDI              // nil: no directories of specifications
+	Quota    func() bool       // whether writable layers can be limited; nil: they cannot
 }
 
 // LocalHost looks at the machine.

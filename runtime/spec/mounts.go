@@ -23,6 +23,7 @@ type Mount struct {
 	Recursive   bool // a bind shows what is mounted below its source
 	Propagation string
 	Options     []string // of a tmpfs
+	IDMapped    bool     // a bind whose files have the ids of the container, where it has ids of its own
 }
 
 func setMounts(s *specs.Spec, in *Input, sec *SecurityOpts) error {
@@ -49,8 +50,7 @@ func setMounts(s *specs.Spec, in *Input, sec *SecurityOpts) error {
 		s.Mounts = append(s.Mounts, om)
 	}
 	protectRoot(s, taken)
-	openSysfs(s, in.HostConfig, sec)
-	return nil
+	return openSysfs(s, in, sec)
 }
 
 func defaultMounts(in *Input) []specs.Mount {
@@ -143,7 +143,11 @@ func userMount(s *specs.Spec, in *Input, m Mount) (specs.Mount, error) {
 	if err != nil {
 		return specs.Mount{}, err
 	}
-	return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source, Options: append(options, propagation)}, nil
+	options = append(options, propagation)
+	if m.IDMapped && in.Userns != "" {
+		options = append(options, "idmap")
+	}
+	return specs.Mount{Destination: m.Destination, Type: "bind", Source: m.Source, Options: options}, nil
 }
 
 // readOnlyOption makes what is mounted below read-only too, where the kernel can and the user did not say otherwise.
@@ -222,9 +226,14 @@ func protectRoot(s *specs.Spec, taken map[string]bool) {
 	}
 }
 
-func openSysfs(s *specs.Spec, hc *container.HostConfig, sec *SecurityOpts) {
-	cgroups := hc.Privileged
+// openSysfs lets a privileged container write to /sys. In a user namespace nothing can be remounted, and so not read-only.
+func openSysfs(s *specs.Spec, in *Input, sec *SecurityOpts) error {
+	hc := in.HostConfig
+	cgroups := hc.Privileged || in.Userns != ""
 	if sec.WritableCgroups != nil {
+		if in.Userns != "" {
+			return invalid("option WritableCgroups conflicts with user namespaces and rootless mode")
+		}
 		cgroups = *sec.WritableCgroups
 	}
 	for i, m := range s.Mounts {
@@ -232,4 +241,5 @@ func openSysfs(s *specs.Spec, hc *container.HostConfig, sec *SecurityOpts) {
 			s.Mounts[i].Options = slices.DeleteFunc(m.Options, func(o string) bool { return o == "ro" })
 		}
 	}
+	return nil
 }

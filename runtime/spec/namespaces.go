@@ -16,6 +16,9 @@ func setNamespaces(s *specs.Spec, in *Input, _ *SecurityOpts) error {
 	add := func(t specs.LinuxNamespaceType, path string) {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: t, Path: path})
 	}
+	if in.Userns != "" {
+		add(specs.UserNamespace, in.Userns)
+	}
 	switch {
 	case in.Netns != "":
 		add(specs.NetworkNamespace, in.Netns)
@@ -62,6 +65,8 @@ func checkNamespaceModes(hc *container.HostConfig) error {
 	return nil
 }
 
+const pingGroups = "net.ipv4.ping_group_range"
+
 // setSysctls gives what Docker gives to a network namespace of the container's own, and then what the user asked for.
 func setSysctls(s *specs.Spec, in *Input, _ *SecurityOpts) error {
 	if in.Config.Domainname != "" {
@@ -70,10 +75,11 @@ func setSysctls(s *specs.Spec, in *Input, _ *SecurityOpts) error {
 	}
 	if in.HostConfig.NetworkMode.IsPrivate() && (in.Netns != "" || in.Config.NetworkDisabled) {
 		for name, value := range map[string]string{
-			"net.ipv4.ping_group_range":           "0 2147483647", // ping without CAP_NET_RAW
+			pingGroups:                            "0 2147483647", // ping without CAP_NET_RAW
 			"net.ipv4.ip_unprivileged_port_start": "0",            // any port without CAP_NET_BIND_SERVICE
 		} {
-			if in.Host.SysctlExists(name) {
+			// The groups of a user namespace are not those the kernel wants to hear of.
+			if in.Host.SysctlExists(name) && (in.Userns == "" || name != pingGroups) {
 				s.Linux.Sysctl[name] = value
 			}
 		}

@@ -23,6 +23,7 @@ type Input struct {
 	User       specs.User // see ResolveUser
 	Mounts     []Mount
 	Netns      string // path; empty: the host's
+	Userns     string // path; empty: the host's
 
 	// Process ids of the containers whose namespaces are joined; 0: none.
 	JoinPID, JoinIPC, JoinUTS int

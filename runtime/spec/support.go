@@ -85,12 +85,14 @@ func (h Host) checkUserns(hc *container.HostConfig) error {
 	switch {
 	case !hc.UsernsMode.Valid():
 		return invalid("invalid user namespace mode: %s", hc.UsernsMode)
-	case h.IDMap.Empty(), hc.UsernsMode.IsHost():
+	case !h.IDMap.Mapped(), hc.UsernsMode.IsHost():
 		return nil
 	case hc.Privileged:
 		return invalid("privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode")
 	case hc.NetworkMode.IsHost():
 		return invalid("cannot share the host's network namespace when user namespaces are enabled")
+	case hc.IpcMode.IsHost(): // Docker fails to start it
+		return invalid("cannot share the host IPC namespace when user namespaces are enabled")
 	case hc.PidMode.IsHost():
 		return invalid("cannot share the host PID namespace when user namespaces are enabled")
 	}

@@ -6,16 +6,16 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/moby/sys/user"
 	"gotest.tools/v3/assert"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
 // remapped is a host that puts containers into user namespaces, with quotas, a second runtime and no security module.
 func remapped() Host {
-	maps := []user.IDMap{{ID: 0, ParentID: 100000, Count: 65536}}
 	return Host{
 		Runtimes: map[string]string{"runc": "/runc", "crun": "/crun"},
-		IDMap:    user.IdentityMapping{UIDMaps: maps, GIDMaps: maps},
+		IDMap:    nereid.IDMap{UID: 100000, GID: 100000, UIDs: 65536, GIDs: 65536},
 		Quota:    func() bool { return true },
 	}
 }
@@ -46,6 +46,7 @@ func TestCheck(t *testing.T) {
 		{name: "privileged outside", host: remapped(), with: container.HostConfig{Privileged: true, UsernsMode: "host"}},
 		{name: "host network", host: remapped(), with: container.HostConfig{NetworkMode: "host"}, want: "cannot share the host's network namespace when user namespaces are enabled"},
 		{name: "host processes", host: remapped(), with: container.HostConfig{PidMode: "host"}, want: "cannot share the host PID namespace when user namespaces are enabled"},
+		{name: "host memory", host: remapped(), with: container.HostConfig{IpcMode: "host"}, want: "cannot share the host IPC namespace when user namespaces are enabled"},
 		{name: "security", host: plain, with: container.HostConfig{SecurityOpt: []string{"fence=on"}}, want: `invalid --security-opt 2: "fence=on"`},
 		{name: "labels off", host: plain, with: container.HostConfig{SecurityOpt: []string{"label=disable"}}},
 		{
