@@ -40,7 +40,7 @@ func FuzzVerify(f *testing.F) {
 		if err := checkNetworkMode(cfg, hc); err != nil {
 			return
 		}
-		v := verifier{sys: allFeatures}
+		v := verifier{sys: allFeatures, check: func(*container.HostConfig) ([]string, error) { return nil, nil }, runtime: defaultRuntime}
 		if err := v.verify(cfg, hc); err != nil {
 			if !errdefs.IsInvalidArgument(err) {
 				t.Errorf("%v is not the client's fault", err)
