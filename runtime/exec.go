@@ -173,6 +173,10 @@ func (r *Runtime) concludeExec(t *task, e *execution, exit Exit) {
 	if r.life.Err() != nil {
 		return
 	}
+	// Before the shim is asked to forget the process: it waits for whoever holds the output open, and the clients need not.
+	if err := e.io.Close(); err != nil {
+		r.log.Warn("streams of exec not closed", zap.String("container", string(t.ID)), zap.String("exec", string(e.id)), zap.Error(err))
+	}
 	ctx, cancel := cleanupContext(inNamespace(r.life, t.Key))
 	defer cancel()
 	if err := r.removeExec(ctx, t, e); err != nil {
