@@ -27,7 +27,7 @@ func (c *Containers) ExecCreate(ctx context.Context, ref string, opts container.
 	if err != nil {
 		return "", err
 	}
-	if err := execable(r); err != nil {
+	if err := execable(r, ref); err != nil {
 		return "", err
 	}
 	if len(opts.Cmd) == 0 {
@@ -37,7 +37,7 @@ func (c *Containers) ExecCreate(ctx context.Context, ref string, opts container.
 		return "", asInvalid(err)
 	}
 	if _, err := detachKeys(opts.DetachKeys, "Invalid escape keys (%s) provided"); err != nil {
-		return "", err
+		return "", errInternal("%s", err) // Docker has no class for it
 	}
 	e := execRecord{
 		ID: nereid.NewExecID(c.Host), Account: r.Account, Container: r.ID, Run: r.Starts, Options: opts,
@@ -52,22 +52,23 @@ func (c *Containers) ExecCreate(ctx context.Context, ref string, opts container.
 	return string(e.ID), nil
 }
 
-// execable tells why nothing can be exec'd in a container.
-func execable(r *state.Container) error {
+// execable tells why nothing can be exec'd in a container, called as the user does.
+func execable(r *state.Container, ref string) error {
 	switch r.State.Status {
 	case state.StatusRunning:
 		return nil
 	case state.StatusPaused:
-		return errConflict("Container %s is paused, unpause the container before exec", r.ID)
+		return errConflict("Container %s is paused, unpause the container before exec", ref)
 	case state.StatusRestarting:
 		return errRestarting(r.ID)
 	}
 	return errNotRunning(r.ID)
 }
 
-// tellExec is the op that emits an exec's event; its action names the command.
+// tellExec is the op that emits an exec's event; its action names the command, with a blank behind one that stands alone.
 func tellExec(r *state.Container, action events.Action, e execRecord) state.Op {
-	return tell(r, action+": "+events.Action(strings.Join(e.Options.Cmd, " ")), "execID", string(e.ID))
+	words := e.Options.Cmd[0] + " " + strings.Join(e.Options.Cmd[1:], " ")
+	return tell(r, action+": "+events.Action(words), "execID", string(e.ID))
 }
 
 // exec finds an exec of the asking account and its container, which must be able to run it.
@@ -80,7 +81,7 @@ func (c *Containers) exec(ctx context.Context, id string) (execRecord, *state.Co
 	if !ok {
 		return e, nil, errNoSuchContainer(id)
 	}
-	return e, r, execable(r)
+	return e, r, execable(r, string(r.ID))
 }
 
 // ExecStart runs the process, with the client attached unless it detaches. It returns when the process has ended, or
@@ -273,12 +274,31 @@ func (c *Containers) ExecResize(ctx context.Context, id string, height, width ui
 	if err != nil {
 		return err
 	}
-	if !e.Running {
-		return errInvalid("exec process is not started")
+	if err := c.awaitBegun(ctx, e); err != nil {
+		return err
 	}
 	ctx, cancel := work(ctx)
 	defer cancel()
 	return c.Runtime.ExecResize(ctx, e.key(), e.ID, height, width)
+}
+
+// execStartWait is how long a resize waits for its exec to be started, as Docker's does: clients ask for both at once.
+const execStartWait = 10 * time.Second
+
+func (c *Containers) awaitBegun(ctx context.Context, e execRecord) error {
+	timer := time.NewTimer(execStartWait)
+	defer timer.Stop()
+	select {
+	case <-c.execs.begun(e.ID):
+	case <-timer.C:
+		return errInternal("timeout waiting for exec session ready")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if now, ok := c.execs.get(e.Account, e.ID); !ok || now.Pid == 0 {
+		return errInvalid("exec process is not started")
+	}
+	return nil
 }
 
 // ExecInspect shows an exec, one that has ended too while its container is there.

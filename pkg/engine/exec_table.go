@@ -40,9 +40,10 @@ func (e execRecord) key() runtime.Key { return runtime.Key{Account: e.Account, I
 type execTable struct {
 	dir string
 
-	mu   sync.Mutex
-	all  map[nereid.ExecID]execRecord
-	ends map[nereid.ExecID]chan struct{} // closed when the exec has ended
+	mu     sync.Mutex
+	all    map[nereid.ExecID]execRecord
+	begins map[nereid.ExecID]chan struct{} // closed when the exec has a process, or will have none any more
+	ends   map[nereid.ExecID]chan struct{} // closed when the exec has ended
 }
 
 const (
@@ -68,11 +69,15 @@ func (t *execTable) add(e execRecord) error {
 
 func (t *execTable) enterLocked(e execRecord) {
 	if t.all == nil {
-		t.all, t.ends = map[nereid.ExecID]execRecord{}, map[nereid.ExecID]chan struct{}{}
+		t.all = map[nereid.ExecID]execRecord{}
+		t.begins, t.ends = map[nereid.ExecID]chan struct{}{}, map[nereid.ExecID]chan struct{}{}
 	}
 	t.all[e.ID] = e
 	if t.ends[e.ID] == nil {
-		t.ends[e.ID] = make(chan struct{})
+		t.begins[e.ID], t.ends[e.ID] = make(chan struct{}), make(chan struct{})
+	}
+	if e.Pid != 0 {
+		closeOnce(t.begins[e.ID])
 	}
 }
 
@@ -95,6 +100,9 @@ func (t *execTable) change(id nereid.ExecID, do func(*execRecord) error) (execRe
 		return e, err
 	}
 	t.all[id] = e
+	if e.Pid != 0 {
+		closeOnce(t.begins[id])
+	}
 	if e.ExitCode != nil {
 		t.endLocked(id)
 	}
@@ -102,19 +110,29 @@ func (t *execTable) change(id nereid.ExecID, do func(*execRecord) error) (execRe
 }
 
 func (t *execTable) endLocked(id nereid.ExecID) {
+	closeOnce(t.begins[id])
+	closeOnce(t.ends[id])
+}
+
+func closeOnce(c chan struct{}) {
 	select {
-	case <-t.ends[id]:
+	case <-c:
 	default:
-		close(t.ends[id])
+		close(c)
 	}
 }
 
+// begun returns a channel that is closed when the exec has a process, has ended or is gone.
+func (t *execTable) begun(id nereid.ExecID) <-chan struct{} { return t.await(id, &t.begins) }
+
 // ended returns a channel that is closed when the exec has ended or is gone.
-func (t *execTable) ended(id nereid.ExecID) <-chan struct{} {
+func (t *execTable) ended(id nereid.ExecID) <-chan struct{} { return t.await(id, &t.ends) }
+
+func (t *execTable) await(id nereid.ExecID, in *map[nereid.ExecID]chan struct{}) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if end, ok := t.ends[id]; ok {
-		return end
+	if c, ok := (*in)[id]; ok {
+		return c
 	}
 	gone := make(chan struct{})
 	close(gone)
@@ -159,6 +177,7 @@ func (t *execTable) drop(which func(execRecord) bool) {
 func (t *execTable) dropLocked(id nereid.ExecID) {
 	t.endLocked(id)
 	delete(t.all, id)
+	delete(t.begins, id)
 	delete(t.ends, id)
 	_ = os.Remove(t.path(id)) // found again at the next start, and dropped then
 }

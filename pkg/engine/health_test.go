@@ -159,7 +159,7 @@ func TestHealthFollowsItsProbes(t *testing.T) {
 		}
 	}
 	assert.DeepEqual(t, told, []string{"healthy", "unhealthy", "healthy", "healthy", "unhealthy"})
-	assert.DeepEqual(t, rig.events()[2:6], []string{"exec_create: probe", "exec_start: probe", "exec_die exitCode=0", "health_status: healthy"})
+	assert.DeepEqual(t, rig.events()[2:6], []string{"exec_create: probe ", "exec_start: probe ", "exec_die exitCode=0", "health_status: healthy"})
 }
 
 // TestOverdueProbeIsKilled: one that does not end within its time is a failure, and no second runs beside it.

@@ -229,3 +229,22 @@ func TestParsePs(t *testing.T) {
 	failsWith(t, checkPsArgs("-o uid=PID"), errdefs.IsInvalidArgument, `specifying "uid=PID" is not allowed`)
 	assert.NilError(t, checkPsArgs("-o pid=PID"))
 }
+
+// TestExecResizeWaitsForItsStart: clients ask for both at once.
+func TestExecResizeWaitsForItsStart(t *testing.T) {
+	rig := newContainerRig(t)
+	rig.run("web")
+	id, err := rig.ExecCreate(rig.ctx, "web", container.ExecOptions{Cmd: []string{"sh"}, Tty: true})
+	assert.NilError(t, err)
+	resized := make(chan error, 1)
+	go func() { resized <- rig.ExecResize(rig.ctx, id, 24, 80) }()
+	assert.NilError(t, rig.ExecStart(rig.ctx, id, container.ExecStartOptions{Detach: true, Tty: true}, nil))
+	assert.NilError(t, <-resized)
+
+	id, err = rig.ExecCreate(rig.ctx, "web", container.ExecOptions{Cmd: []string{"nosuch"}, Tty: true})
+	assert.NilError(t, err)
+	rig.d.failOn("Exec", errInternal("executable file not found in $PATH"))
+	go func() { resized <- rig.ExecResize(rig.ctx, id, 24, 80) }()
+	assert.Check(t, rig.ExecStart(rig.ctx, id, container.ExecStartOptions{Detach: true, Tty: true}, nil) != nil)
+	failsWith(t, <-resized, errdefs.IsInvalidArgument, "exec process is not started")
+}
