@@ -225,3 +225,17 @@ func awaitThat(t *testing.T, what string, holds func() bool) {
 		<-time.After(time.Millisecond)
 	}
 }
+
+// TestProbeThatDiesWithItsContainer says nothing of its health.
+func TestProbeThatDiesWithItsContainer(t *testing.T) {
+	rig := newContainerRig(t)
+	var key runtime.Key
+	started := make(chan struct{}, 100)
+	rig.w.run = func(runtime.Process) (string, int) { started <- struct{}{}; return "", exitKilled }
+	key = rig.run("web", probed(func(h *container.HealthConfig) { h.Retries = 1 }))
+	<-started
+	rig.w.end(rig.d, key, 137)
+	h := rig.awaitStatus(key, state.StatusExited).State.Health
+	assert.Equal(t, h.FailingStreak, 0)
+	assert.Check(t, !slices.Contains(rig.events(), "health_status: unhealthy"), "%v", rig.events())
+}

@@ -155,6 +155,9 @@ func (c *Containers) probeOnce(ctx context.Context, w *healthWatch) {
 	told := c.health.room.Allow() && c.tellProbe(ctx, r, e)
 	start := time.Now()
 	result, died, err := c.probe(ctx, r, e)
+	if err == nil && result.ExitCode == exitKilled {
+		awaitRunOver(ctx)
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -173,6 +176,24 @@ func (c *Containers) probeOnce(ctx context.Context, w *healthWatch) {
 	}
 	c.recordHealth(ctx, w, h, told, die)
 	c.probeAfter(w, probeInterval(h, r.Config.Healthcheck, time.Since(r.State.StartedAt)))
+}
+
+const (
+	// exitKilled is the exit code of a process that SIGKILL ended.
+	exitKilled = 128 + sigKill
+	// endToldWithin is how long after its processes a container's own end is told.
+	endToldWithin = time.Second
+)
+
+// awaitRunOver gives the end of a container time to be told: the kernel kills a probe with its container, and a probe
+// that was killed by that says nothing of its health. The end of the run ends the context.
+func awaitRunOver(ctx context.Context) {
+	timer := time.NewTimer(endToldWithin)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 // tellProbe emits the events of a probe's beginning.
