@@ -27,6 +27,7 @@ type asker struct {
 	client *http.Client
 	file   *schema.Validator
 	asked  map[string]bool // operation → whether an answer to it was a success
+	absent map[string]bool // operations of which an answer was 501
 	began  int64           // seconds since 1970
 }
 
@@ -44,7 +45,7 @@ func newAsker(t *testing.T, h *lab.Host) *asker {
 	t.Helper()
 	file, err := schema.Load()
 	assert.NilError(t, err)
-	return &asker{t: t, host: h, client: h.Client(), file: file, asked: map[string]bool{}, began: time.Now().Unix()}
+	return &asker{t: t, host: h, client: h.Client(), file: file, asked: map[string]bool{}, absent: map[string]bool{}, began: time.Now().Unix()}
 }
 
 // question is one request. A body is sent as it is when it is text or bytes, else as JSON.
@@ -91,6 +92,9 @@ func (a *asker) put(status int, q question) answer {
 		return r
 	}
 	a.asked[op] = a.asked[op] || got < http.StatusBadRequest
+	if got == http.StatusNotImplemented {
+		a.absent[op] = true
+	}
 	if err := a.file.Check(method, path, got, r.header.Get("Content-Type"), r.body); err != nil {
 		a.t.Error(err)
 	}

@@ -7,8 +7,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +78,7 @@ func TestSchema(t *testing.T) {
 		t.Run(part.name, func(t *testing.T) { part.ask(a.in(t)) })
 	}
 	assert.Check(t, is.Len(a.silent(refused()), 0), "never asked, or never answered with a success, or refused no more")
+	assert.Check(t, is.DeepEqual(slices.Sorted(maps.Keys(a.absent)), []string{"POST /build", "POST /session"}), "not implemented")
 }
 
 func askNetworks(a *asker) {
@@ -560,7 +563,9 @@ func askRefusals(a *asker) {
 		switch {
 		case strings.Contains(line, "/plugins/x"):
 			status = http.StatusNotFound
-		case strings.Contains(line, "/plugins/"), strings.Contains(line, "/build"), strings.Contains(line, "/session"), line == "POST /swarm/init", line == "POST /swarm/join":
+		case strings.Contains(line, "/plugins/"):
+			status = http.StatusForbidden
+		case strings.Contains(line, "/build"), strings.Contains(line, "/session"):
 			status = http.StatusNotImplemented
 		}
 		a.put(status, question{line: line, body: object{}})

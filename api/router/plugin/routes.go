@@ -54,5 +54,5 @@ func notFound(_ http.ResponseWriter, r *http.Request) error {
 }
 
 func refuse(http.ResponseWriter, *http.Request) error {
-	return errdefs.ErrNotImplemented.WithMessage("managed plugins are not supported")
+	return errdefs.ErrPermissionDenied.WithMessage("managed plugins are not supported")
 }

@@ -81,5 +81,5 @@ func refuseMembership(_ http.ResponseWriter, r *http.Request) error {
 	if err := request.JSON(r, &body); err != nil {
 		return err
 	}
-	return errdefs.ErrNotImplemented.WithMessage("swarm mode is not supported: hosts are joined to a fleet with nereid join")
+	return errdefs.ErrUnavailable.WithMessage("swarm mode is not supported: hosts are joined to a fleet with nereid join")
 }
