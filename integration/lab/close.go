@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/poll"
@@ -23,7 +24,7 @@ func (h *Host) close(t testing.TB) {
 			h.empty(t)
 		}
 		h.Stop(t)
-		for _, left := range h.Leftovers() {
+		for _, left := range h.settledLeftovers() {
 			t.Errorf("left behind: %s", left)
 		}
 	}
@@ -74,6 +75,20 @@ func (h *Host) wipe(t testing.TB) {
 	}
 	if err := os.RemoveAll(h.Dir); err != nil {
 		t.Logf("remove %s: %v", h.Dir, err)
+	}
+}
+
+// kernelTime bounds what the kernel takes to end what nobody refers to any more: it ends network namespaces, and the
+// links in them, in its own time, one after the other for the whole machine.
+const kernelTime = 10 * time.Second
+
+// settledLeftovers are those that do not go by themselves.
+func (h *Host) settledLeftovers() (left []string) {
+	for end := time.Now().Add(kernelTime); ; {
+		if left = h.Leftovers(); len(left) == 0 || time.Now().After(end) {
+			return left
+		}
+		<-time.After(100 * time.Millisecond)
 	}
 }
 
