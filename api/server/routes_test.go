@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -190,4 +191,25 @@ func TestEveryDocumentedOperationIsServed(t *testing.T) {
 			assert.Check(t, w.Code != http.StatusMovedPermanently, "%s %s", method, p)
 		}
 	}
+}
+
+// Every operation of the engine's own documentation is in ours, once, with its state.
+func TestEveryDocumentedOperationIsInTheCompatibilityTable(t *testing.T) {
+	v, err := loadSchema()
+	assert.NilError(t, err)
+	page, err := os.ReadFile("../../docs/compatibility.md")
+	assert.NilError(t, err)
+	_, table, found := strings.Cut(string(page), "## Every operation\n")
+	assert.Assert(t, found)
+	table, _, _ = strings.Cut(table, "\n## ")
+	told := map[string]int{}
+	for _, m := range regexp.MustCompile("`([A-Z]+ /[^`]*)`").FindAllStringSubmatch(table, -1) {
+		told[m[1]]++
+	}
+	delete(told, "POST /grpc") // BuildKit's, and not in the documentation
+	for _, op := range v.Operations() {
+		assert.Check(t, told[op] == 1, "%s is told of %d times", op, told[op])
+		delete(told, op)
+	}
+	assert.Check(t, len(told) == 0, "there is no %v", told)
 }
