@@ -66,6 +66,8 @@ type soak struct {
 	client *http.Client
 	length time.Duration
 	seed   uint64
+	// archive is an image to load, again and again.
+	archive []byte
 
 	mu      sync.Mutex
 	answers map[string]map[int]int // verb → status → how often
@@ -85,6 +87,10 @@ func newSoak(t *testing.T, h *lab.Host) *soak {
 		s.seed, err = strconv.ParseUint(v, 10, 64)
 		assert.NilError(t, err, "SOAK_SEED is a number")
 	}
+	other := lab.FromFiles(t, []lab.File{{Name: "file", Mode: 0o644, Body: strings.Repeat("content ", 10_000)}})
+	var err error
+	s.archive, err = os.ReadFile(lab.Archive(t, "loaded:1", other))
+	assert.NilError(t, err)
 	t.Logf("%v, SOAK_SEED=%d", s.length, s.seed)
 	return s
 }
@@ -103,7 +109,7 @@ type verb struct {
 
 // soakVerbs are those of a container's life. The two that may answer 500 do so as Docker does: restarting a container
 // whose command is not there, or that is removed meanwhile, and unpausing one that is not paused.
-func soakVerbs() []verb {
+func (s *soak) verbs() []verb {
 	state := []int{204, 304, 404, 409}
 	return []verb{
 		{"create", 30, "POST", "/containers/create?name=NAME", soakConfig, []int{201, 409}, false},
@@ -137,6 +143,13 @@ func soakVerbs() []verb {
 		{"copy out", 3, "GET", "/containers/NAME/archive?path=/etc", nil, []int{200, 404, 409}, false},
 		{"prune", 1, "POST", "/containers/prune", nil, []int{200, 409}, false}, // 409: one is running already
 		{"prune volumes", 1, "POST", "/volumes/prune", nil, []int{200, 409}, false},
+		{"tag", 3, "POST", "/images/busybox/tag?repo=soak&tag=NAME", nil, []int{201}, false},
+		{"untag", 3, "DELETE", "/images/soak:NAME", nil, []int{200, 404, 409}, false},
+		{"save", 1, "GET", "/images/busybox/get", nil, []int{200}, true},
+		{"load", 2, "POST", "/images/load?quiet=1", func(*rand.Rand) any { return s.archive }, []int{200}, false},
+		{"remove image", 2, "DELETE", "/images/loaded:1", nil, []int{200, 404, 409}, false},
+		{"images", 2, "GET", "/images/json?all=1&shared-size=1&manifests=1", nil, []int{200}, false},
+		{"prune images", 1, "POST", "/images/prune", nil, []int{200, 409}, false},
 		{"disk usage", 1, "GET", "/system/df", nil, []int{200, 409}, false},
 		{"events", 2, "GET", "/events?since=1", nil, []int{200}, true},
 		{"bad name", 1, "POST", "/containers/create?name=a%2Fb", soakConfig, []int{400}, false},
@@ -184,7 +197,7 @@ func soakTar() []byte {
 
 // use is one user's time.
 func (s *soak) use(ctx context.Context, r *rand.Rand) {
-	verbs := soakVerbs()
+	verbs := s.verbs()
 	total := 0
 	for _, v := range verbs {
 		total += v.weight
@@ -365,6 +378,9 @@ func (s *soak) removeAll(t *testing.T) {
 	t.Helper()
 	if ids := strings.Fields(s.host.Docker(t, "ps", "-aq")); len(ids) > 0 {
 		s.host.TryWith(t, lab.Cmd{Timeout: 3 * time.Minute}, append([]string{"rm", "-fv"}, ids...)...)
+	}
+	if tags := strings.Fields(s.host.Docker(t, "images", "-f", "reference=soak", "-f", "reference=loaded", "--format", "{{.Repository}}:{{.Tag}}")); len(tags) > 0 {
+		s.host.Try(t, append([]string{"rmi"}, tags...)...)
 	}
 	s.host.Try(t, "volume", "rm", "-f", "shared")
 	s.host.Try(t, "volume", "prune", "-af")

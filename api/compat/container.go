@@ -6,8 +6,12 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// ContainerList takes from a list what version v does not know. The summaries must be the caller's own.
-func ContainerList(v Version, list []*container.Summary) {
+// ContainerList gives a list the form of version v, ready for JSON; it is never null. The summaries must be the caller's
+// own.
+func ContainerList(v Version, list []*container.Summary) any {
+	if list == nil {
+		list = []*container.Summary{}
+	}
 	for _, c := range list {
 		if v < 48 {
 			c.ImageManifestDescriptor = nil
@@ -16,16 +20,30 @@ func ContainerList(v Version, list []*container.Summary) {
 			c.HostConfig.Annotations = nil
 		}
 	}
+	if v < 48 {
+		return summaries(v, list)
+	}
+	return list
+}
+
+// Inspected is what an inspect of a container answers.
+type Inspected struct {
+	*container.InspectResponse
+	NetworkSettings any
 }
 
 // ContainerInspect gives an inspect answer the form of version v. The endpoint settings must be the caller's own.
-func ContainerInspect(v Version, c *container.InspectResponse) {
+func ContainerInspect(v Version, c *container.InspectResponse) Inspected {
 	if v < 48 {
 		c.ImageManifestDescriptor = nil
 	}
 	if v < 45 {
 		addShortAliases(c)
 	}
+	if v < 48 && c.NetworkSettings != nil {
+		return Inspected{c, &settings{c.NetworkSettings, endpoints(v, c.NetworkSettings.Networks)}}
+	}
+	return Inspected{c, c.NetworkSettings}
 }
 
 // addShortAliases lists the short id and the hostname among the aliases, where they were before DNSNames took them.

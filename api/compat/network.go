@@ -12,6 +12,29 @@ func NetworkCreate(v Version, req *network.CreateRequest) {
 	}
 }
 
+// networkInspect is a network as versions below 1.48 know it: all have IPv4.
+type networkInspect struct {
+	network.Inspect
+	EnableIPv4 *bool `json:",omitempty"`
+}
+
+// NetworkInspect gives a network the form of version v, ready for JSON.
+func NetworkInspect(v Version, n network.Inspect) any {
+	if v < 48 {
+		return networkInspect{Inspect: n}
+	}
+	return n
+}
+
+// NetworkList is NetworkInspect of each; it is never null.
+func NetworkList(v Version, list []network.Inspect) any {
+	all := make([]any, len(list))
+	for i, n := range list {
+		all[i] = NetworkInspect(v, n)
+	}
+	return all
+}
+
 // NetworkListInDetail tells whether version v expects the containers of each network in a list.
 func NetworkListInDetail(v Version) bool { return v < 28 }
 

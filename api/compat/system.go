@@ -41,7 +41,15 @@ func Info(v Version, info *system.Info) (any, error) {
 		info.KernelMemory = false
 	}
 	oldNames(v, info)
-	return withExtra(info, extra)
+	return reshaped(info, extra, unknownInfo(v))
+}
+
+// unknownInfo names the fields of an info answer that version v has not heard of and that are never left out empty.
+func unknownInfo(v Version) (names []string) {
+	if v < 44 {
+		names = append(names, "CDISpecDirs")
+	}
+	return names
 }
 
 // oldNames writes what the oldest clients want to see in the place of nothing or of too much.
@@ -71,8 +79,9 @@ func securityNames(info *system.Info) []string {
 	return names
 }
 
-func withExtra(info *system.Info, extra map[string]any) (any, error) {
-	if len(extra) == 0 {
+// reshaped is the answer with some fields more and some less.
+func reshaped(info *system.Info, extra map[string]any, less []string) (any, error) {
+	if len(extra)+len(less) == 0 {
 		return info, nil
 	}
 	raw, err := json.Marshal(info)
@@ -84,12 +93,24 @@ func withExtra(info *system.Info, extra map[string]any) (any, error) {
 		return nil, err
 	}
 	maps.Copy(all, extra)
+	for _, name := range less {
+		delete(all, name)
+	}
 	return all, nil
 }
 
-// DiskUsage gives a disk usage answer the form of version v. The answer must be the caller's own.
-func DiskUsage(v Version, du *types.DiskUsage) {
+// diskUsage is a disk usage answer as versions below 1.48 know it.
+type diskUsage struct {
+	*types.DiskUsage
+	Containers []summary
+}
+
+// DiskUsage gives a disk usage answer the form of version v, ready for JSON. The answer must be the caller's own.
+func DiskUsage(v Version, du *types.DiskUsage) any {
 	for _, img := range du.Images {
+		if v < 48 {
+			img.Descriptor = nil
+		}
 		if v < 44 {
 			img.VirtualSize = img.Size
 		}
@@ -103,6 +124,10 @@ func DiskUsage(v Version, du *types.DiskUsage) {
 			du.BuilderSize += b.Size
 		}
 	}
+	if v < 48 {
+		return diskUsage{du, summaries(v, du.Containers)}
+	}
+	return du
 }
 
 // KnowsEvent tells whether version v has heard of this kind of event.

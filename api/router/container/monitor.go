@@ -39,11 +39,7 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	compat.ContainerList(compat.From(r.Context()), list)
-	if list == nil {
-		list = []*container.Summary{}
-	}
-	return answer.JSON(w, http.StatusOK, list)
+	return answer.JSON(w, http.StatusOK, compat.ContainerList(compat.From(r.Context()), list))
 }
 
 func (h handlers) inspect(w http.ResponseWriter, r *http.Request) error {
@@ -54,13 +50,12 @@ func (h handlers) inspect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	compat.ContainerInspect(compat.From(r.Context()), c)
-	return answer.JSON(w, http.StatusOK, inspected{c, node})
+	return answer.JSON(w, http.StatusOK, inspected{compat.ContainerInspect(compat.From(r.Context()), c), node})
 }
 
 // inspected is an inspect answer with the host beside Docker's fields, where classic Swarm put it.
 type inspected struct {
-	*container.InspectResponse
+	compat.Inspected
 	Node *nereid.Node `json:",omitempty"`
 }
 

@@ -49,13 +49,11 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if list == nil {
-		list = []network.Inspect{}
-	}
-	if compat.NetworkListInDetail(compat.From(r.Context())) {
+	v := compat.From(r.Context())
+	if compat.NetworkListInDetail(v) {
 		list = h.detailed(r.Context(), list)
 	}
-	return answer.JSON(w, http.StatusOK, list)
+	return answer.JSON(w, http.StatusOK, compat.NetworkList(v, list))
 }
 
 // detailed adds to each network of a list what only inspect says. One that is gone meanwhile stays as it was listed.
@@ -85,7 +83,7 @@ func (h handlers) inspect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer.JSON(w, http.StatusOK, n)
+	return answer.JSON(w, http.StatusOK, compat.NetworkInspect(compat.From(r.Context()), *n))
 }
 
 func (h handlers) create(w http.ResponseWriter, r *http.Request) error {

@@ -33,8 +33,7 @@ func (h handlers) diskUsage(w http.ResponseWriter, r *http.Request) error {
 		used.BuildCache = &build.CacheDiskUsage{}
 	}
 	du := usage(used)
-	compat.DiskUsage(v, du)
-	return answer.JSON(w, http.StatusOK, du)
+	return answer.JSON(w, http.StatusOK, compat.DiskUsage(v, du))
 }
 
 // wanted reads the types asked for: all where none is named.
