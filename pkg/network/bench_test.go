@@ -2,11 +2,14 @@ package network
 
 import (
 	"net/netip"
+	"strconv"
 	"sync"
 	"testing"
 
 	"github.com/miekg/dns"
 	"gotest.tools/v3/assert"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
 // BenchmarkContainer is one container's network from nothing to nothing.
@@ -51,4 +54,40 @@ func TestManyAtOnce(t *testing.T) {
 	all.Wait()
 	assert.Equal(t, len(f.fw.have.ports), 0)
 	assert.Equal(t, len(f.sandboxes), 0)
+}
+
+// BenchmarkAttachTo is one more container on a network that has many already: it costs the same.
+func BenchmarkAttachTo(b *testing.B) {
+	for _, have := range []int{0, 100, 500} {
+		b.Run(strconv.Itoa(have), func(b *testing.B) {
+			f, err := New(Config{Host: "bench", ExecRoot: b.TempDir()})
+			assert.NilError(b, err)
+			defer f.close()
+			n := testNetwork(1)
+			n.Subnets[0].Prefix = netip.MustParsePrefix("10.200.0.0/16")
+			put := func(i int) nereid.ContainerID {
+				id := testBoxID(i)
+				_, err := f.NewSandbox(b.Context(), id, SandboxOptions{LoopbackOnly: true})
+				assert.NilError(b, err)
+				a := attachment(n, 0, 0)
+				addr := netip.AddrFrom4([4]byte{10, 200, byte(i / 250), byte(2 + i%250)})
+				a.Endpoint.Address, a.Endpoint.MAC = netip.PrefixFrom(addr, 16), MAC(addr)
+				assert.NilError(b, f.Attach(b.Context(), id, []Attachment{a}))
+				return id
+			}
+			for i := range have {
+				put(i)
+			}
+			for i := have; b.Loop(); i++ {
+				id := put(i % 60_000)
+				b.StopTimer()
+				assert.NilError(b, f.Attach(b.Context(), id, nil))
+				assert.NilError(b, f.Remove(b.Context(), id))
+				b.StartTimer()
+			}
+			b.StopTimer()
+			assert.NilError(b, f.Restore(b.Context(), nil))
+			assert.NilError(b, f.fw.remove())
+		})
+	}
 }

@@ -77,8 +77,8 @@ func setsOf(t *nftables.Table) map[string]*nftables.Set {
 // allSets are the sets without table and id, always in the same order.
 func allSets() []*nftables.Set {
 	list := []*nftables.Set{
-		{Name: setBridges, KeyType: nftables.TypeIFName},
-		{Name: setInternal, KeyType: nftables.TypeIFName},
+		{Name: setBridges, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian},
+		{Name: setInternal, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian},
 		{Name: setMayTalk, KeyType: ifnamePair, Concatenation: true},
 	}
 	for family, addr := range addrTypes {
@@ -89,8 +89,8 @@ func allSets() []*nftables.Set {
 			&nftables.Set{Name: of(setSubnets, family), KeyType: addr, Interval: true},
 			&nftables.Set{Name: of(setSources, family), KeyType: addr, Interval: true, IsMap: true, DataType: addr},
 			&nftables.Set{Name: of(setOnLink, family), KeyType: onLink, Interval: true, Concatenation: true},
-			&nftables.Set{Name: of(setOpen, family), KeyType: nftables.TypeIFName},
-			&nftables.Set{Name: of(setRouted, family), KeyType: nftables.TypeIFName},
+			&nftables.Set{Name: of(setOpen, family), KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian},
+			&nftables.Set{Name: of(setRouted, family), KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian},
 			&nftables.Set{Name: of(setDirect, family), KeyType: hostPort, Concatenation: true},
 			&nftables.Set{Name: of(setHostPorts, family), KeyType: hostPort, Concatenation: true, IsMap: true, DataType: addrPort},
 			&nftables.Set{Name: of(setAnyPorts, family), KeyType: protoPort, Concatenation: true, IsMap: true, DataType: addrPort},
