@@ -168,7 +168,7 @@ func (f *Fabric) addVeth(ns *os.File, b *bridge, p plug) error {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = p.host, optionsOf(p.Network).MTU, b.index, net.FlagUp
+	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = p.host, b.mtu, b.index, net.FlagUp
 	veth := &netlink.Veth{
 		LinkAttrs: attrs, PeerName: p.inside, PeerMTU: uint32(attrs.MTU),
 		PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns.Fd())),

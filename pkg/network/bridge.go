@@ -14,8 +14,10 @@ import (
 
 // bridge is a network's bridge on this host.
 type bridge struct {
-	name  string
-	index int
+	name   string
+	index  int
+	mtu    int
+	tunnel *tunnel // to the other hosts; nil: none of them has an endpoint of the network
 }
 
 // ensureBridge makes the network's bridge and its rules, or returns the one that is there. Only the first of a network
@@ -44,10 +46,8 @@ func (f *Fabric) ensureBridge(n *state.Network) (*bridge, error) {
 func (f *Fabric) makeBridge(n *state.Network) (*bridge, error) {
 	name, opts := BridgeName(f.cfg.Host, n), optionsOf(n)
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.TxQLen = name, opts.MTU, 1000
-	if gw := gateway4(n); gw.IsValid() {
-		attrs.HardwareAddr = macOf(gw) // set, so that it stays when ports come and go
-	}
+	attrs.Name, attrs.MTU, attrs.TxQLen = name, f.mtu(n), 1000
+	attrs.HardwareAddr = f.bridgeMAC(n) // set, so that it stays when ports come and go
 	// With snooping the first question of a new port for an IPv6 neighbour is lost, and asked again a second later.
 	snooping := false
 	addErr := f.nl.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping})
@@ -89,7 +89,7 @@ func (f *Fabric) makeBridge(n *state.Network) (*bridge, error) {
 	if err := f.nl.LinkSetUp(link); err != nil {
 		return nil, fmt.Errorf("bring up %q: %w", name, err)
 	}
-	return &bridge{name: name, index: link.Attrs().Index}, nil
+	return &bridge{name: name, index: link.Attrs().Index, mtu: link.Attrs().MTU}, nil
 }
 
 // bridgeSysctls prepare a bridge's link. route_localnet is what lets 127.0.0.1 reach them; the rules
@@ -106,16 +106,6 @@ func bridgeSysctls(name string, n *state.Network) error {
 		sysctl("ipv6/conf/"+name+"/accept_dad", "0", true),
 		sysctl("ipv6/conf/"+name+"/disable_ipv6", six, true),
 	)
-}
-
-// gateway4 is the network's first IPv4 gateway.
-func gateway4(n *state.Network) netip.Addr {
-	for _, s := range n.Subnets {
-		if s.Gateway.Is4() {
-			return s.Gateway
-		}
-	}
-	return netip.Addr{}
 }
 
 // macOf derives a locally administered MAC from an IPv4 address, as Docker's 02:42 ones. An address that is used

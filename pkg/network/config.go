@@ -25,6 +25,9 @@ type Config struct {
 	// CNS answers for names below Zone. Nil: such questions are forwarded like any other.
 	CNS  Authority
 	Zone string
+	// Advertise is the address at which other hosts reach this one. Others tells whether there are any; nil: none.
+	Advertise netip.Addr
+	Others    func() bool
 	// ResolvConf is the host's resolver configuration; empty: /etc/resolv.conf. Read at each use.
 	ResolvConf string
 	Log        *zap.Logger

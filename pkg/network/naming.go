@@ -35,6 +35,13 @@ func (n naming) bridge(vni uint32) string {
 	return fmt.Sprintf("%s%06x", n.bridgePrefix(), vni&0xffffff)
 }
 
+// tunnel is the name of a network's link to the other hosts.
+func (n naming) tunnel(vni uint32) string {
+	return fmt.Sprintf("%s%06x", n.tunnelPrefix(), vni&0xffffff)
+}
+
+func (n naming) tunnelPrefix() string { return "nx" + n.tag + "-" }
+
 // dummy is the name of the link to nowhere that a network's containers are behind.
 func (n naming) dummy(vni uint32) string { return fmt.Sprintf("nd%s-%06x", n.tag, vni&0xffffff) }
 

@@ -174,7 +174,7 @@ func (f *Fabric) sweepLinks(running []Restored) error {
 	for _, r := range running {
 		for _, a := range r.Attachments {
 			keep[f.names.veth(a.Endpoint.ID)] = true
-			keep[f.linkOf(a.Network)] = true
+			keep[f.linkOf(a.Network)], keep[f.names.tunnel(a.Network.VNI)] = true, true
 		}
 	}
 	links, err := untorn(f.nl.LinkList)
@@ -208,7 +208,8 @@ func (f *Fabric) linkOf(n *state.Network) string {
 // made tells whether this daemon made the link of a network, whatever its name; what was there before is not ours to
 // remove.
 func (f *Fabric) made(l netlink.Link) bool {
-	return strings.HasPrefix(l.Attrs().Alias, f.names.aliasPrefix()) || strings.HasPrefix(l.Attrs().Name, f.names.bridgePrefix())
+	return strings.HasPrefix(l.Attrs().Alias, f.names.aliasPrefix()) || strings.HasPrefix(l.Attrs().Name, f.names.bridgePrefix()) ||
+		strings.HasPrefix(l.Attrs().Name, f.names.tunnelPrefix())
 }
 
 // RemoveNetwork takes a network's bridge and rules away from this host. Not there is no error. Nothing may be
@@ -218,7 +219,7 @@ func (f *Fabric) RemoveNetwork(_ context.Context, n *state.Network) error {
 	defer f.bridgesMu.Unlock()
 	name := f.linkOf(n)
 	delete(f.bridges, n.VNI)
-	err := f.fw.removeZones(name)
+	err := errors.Join(f.fw.removeZones(name), f.deleteLink(f.names.tunnel(n.VNI)))
 	link, linkErr := f.nl.LinkByName(name)
 	if linkErr != nil || !f.made(link) {
 		return err

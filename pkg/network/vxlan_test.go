@@ -1,0 +1,78 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+)
+
+func TestRemotesFollow(t *testing.T) {
+	f := newFabric(t, func(c *Config) {
+		c.Advertise = netip.MustParseAddr("192.0.2.1")
+		c.Others = func() bool { return true }
+	})
+	machine(t)
+	n := dualNetwork(0x123456)
+	one := Remote{MAC: "02:42:0a:c8:56:09", Address: netip.MustParseAddr("10.200.86.9"), Address6: netip.MustParseAddr("fd00:200:56::9"), Host: netip.MustParseAddr("192.0.2.2")}
+	two := Remote{MAC: "02:42:0a:c8:56:0a", Address: netip.MustParseAddr("10.200.86.10"), Host: netip.MustParseAddr("192.0.2.3")}
+	assert.NilError(t, f.SetRemotes(t.Context(), n, []Remote{one}), "a network that is not here")
+	assert.Check(t, !f.linkExists(f.names.tunnel(n.VNI)))
+
+	b, _ := dualBox(t, f, 2, n)
+	assert.NilError(t, f.SetRemotes(t.Context(), n, nil))
+	assert.Check(t, !f.linkExists(f.names.tunnel(n.VNI)), "a link to nobody")
+	for _, want := range [][]Remote{{one}, {one, two}, {two}, {}, {one}} {
+		assert.NilError(t, f.SetRemotes(t.Context(), n, want))
+		assert.DeepEqual(t, tunnelEntries(t, f, n.VNI), entriesOf(want))
+	}
+	link, err := f.nl.LinkByName(f.names.tunnel(n.VNI))
+	assert.NilError(t, err)
+	assert.Equal(t, link.Attrs().MTU, 1450)
+	assert.Equal(t, link.(*netlink.Vxlan).Learning, false)
+	assert.Equal(t, link.(*netlink.Vxlan).VxlanId, 0x123456)
+
+	// Another daemon knows nothing of what is there, and is told.
+	f.bridges[n.VNI].tunnel = nil
+	assert.NilError(t, f.SetRemotes(t.Context(), n, []Remote{two}))
+	assert.DeepEqual(t, tunnelEntries(t, f, n.VNI), entriesOf([]Remote{two}))
+	assert.NilError(t, f.Remove(t.Context(), b.id))
+	assert.NilError(t, f.RemoveNetwork(t.Context(), n))
+	assert.Check(t, !f.linkExists(f.names.tunnel(n.VNI)))
+}
+
+// tunnelEntries are where a tunnel sends frames, and the addresses it answers for.
+func tunnelEntries(t *testing.T, f *Fabric, vni uint32) []string {
+	t.Helper()
+	link, err := f.nl.LinkByName(f.names.tunnel(vni))
+	assert.NilError(t, err)
+	list := []string{}
+	for _, family := range []int{unix.AF_BRIDGE, unix.AF_INET, unix.AF_INET6} {
+		neighs, err := f.nl.NeighList(link.Attrs().Index, family)
+		assert.NilError(t, err)
+		for _, n := range neighs {
+			if n.State&netlink.NUD_PERMANENT != 0 && len(n.IP) > 0 && !n.IP.IsMulticast() {
+				list = append(list, fmt.Sprint(n.HardwareAddr, " ", n.IP))
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+func entriesOf(remotes []Remote) []string {
+	list := []string{}
+	for _, r := range remotes {
+		for _, a := range []netip.Addr{r.Host, r.Address, r.Address6} {
+			if a.IsValid() {
+				list = append(list, r.MAC+" "+a.String())
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
