@@ -140,6 +140,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	}
 	d.fabric, err = network.New(network.Config{
 		Host: d.host, ExecRoot: o.execRoot, Zone: o.dc + "." + o.zone, CNS: (*authority)(d), Names: engine.NewNames(d.store.View()), Log: d.log.Named("network"),
+		Advertise: d.fleet.advertise, Others: func() bool { return len(d.store.View().Members()) > 1 },
 	})
 	if err != nil {
 		return err
@@ -169,7 +170,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	d.hosts = engine.NewHosts(deps, self, d.containers, d.system.HostRecord)
 	d.fleet.server.ServeFleet(d.hosts, d.fleet.servers)
 	cfg := server.Config{
-		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: engine.NewConnections(d.networks, d.containers), Volumes: d.volumes,
+		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: engine.NewConnections(d.networks, d.containers, peers{d.fleet.forwarder}), Volumes: d.volumes,
 		System: d.system, Hosts: d.hosts, Names: d.namesAdmin, Version: version, Log: d.log.Named("api"),
 		Forwarder: owners{view: d.store.View(), host: d.host, to: d.fleet.forwarder},
 	}
@@ -237,6 +238,7 @@ func (d *daemon) serve(ctx, base context.Context) error {
 	defer d.peers.Stop()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return named("containers", d.containers.Run(ctx)) })
+	g.Go(func() error { return named("networks", d.networks.Run(ctx)) })
 	g.Go(func() error { return named("images", d.images.Run(ctx)) })
 	g.Go(func() error { return named("hosts", d.hosts.Run(ctx)) })
 	g.Go(func() error { return named("fleet", d.fleet.serve(ctx)) })

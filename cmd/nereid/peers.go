@@ -64,3 +64,25 @@ type takes struct{ containers *engine.Containers }
 func (t takes) CreateHere(ctx context.Context, id nereid.ContainerID, req backend.ContainerCreateConfig) (container.CreateResponse, error) {
 	return t.containers.CreateHere(ctx, engine.Order{ID: id, Request: req})
 }
+
+// Post implements engine.Elsewhere.
+func (p peers) Post(ctx context.Context, to nereid.Host, path string, body any) error {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+string(to)+path, bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := p.to.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return road.Refusal(res)
+	}
+	return nil
+}

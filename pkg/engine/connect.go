@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"net/url"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -17,10 +19,28 @@ import (
 type Connections struct {
 	*Networks
 	containers *Containers
+	elsewhere  Elsewhere
 }
 
-// NewConnections joins them.
-func NewConnections(n *Networks, c *Containers) *Connections { return &Connections{n, c} }
+// Elsewhere asks other hosts what only they can do.
+type Elsewhere interface {
+	// Post sends a request of Docker's API to a host for the context's account. A refusal has the class and the words
+	// that the host gave it.
+	Post(ctx context.Context, to nereid.Host, path string, body any) error
+}
+
+// NewConnections joins them. Without elsewhere there are no other hosts.
+func NewConnections(n *Networks, c *Containers, elsewhere Elsewhere) *Connections {
+	return &Connections{n, c, elsewhere}
+}
+
+// pass has the owner of a container on another host do it.
+func (c *Connections) pass(ctx context.Context, r *state.Container, ref, verb string, opts any) error {
+	if c.elsewhere == nil {
+		return errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("container %s is on host %s, which this one does not reach", r.Name, r.Host))
+	}
+	return c.elsewhere.Post(ctx, r.Host, "/networks/"+url.PathEscape(ref)+"/"+verb, opts)
+}
 
 // Connect puts a container on a network: at once when it runs, else with its next start. Like Docker it takes a network
 // that is not there yet for one that does not run.
@@ -28,6 +48,9 @@ func (c *Connections) Connect(ctx context.Context, ref string, opts networktypes
 	r, err := c.containers.find(ctx, opts.Container)
 	if err != nil {
 		return err
+	}
+	if r.Host != c.Host {
+		return c.pass(ctx, r, ref, "connect", opts)
 	}
 	cfg := opts.EndpointConfig
 	if cfg == nil {
@@ -167,7 +190,7 @@ func (n *Networks) follow(ctx context.Context, old, next *state.Container) error
 	if netModeOf(next) != ownNetns {
 		return nil
 	}
-	if err := n.Network.Attach(ctx, next.ID, n.attachments(next)); err != nil {
+	if err := n.attach(ctx, next); err != nil {
 		return err
 	}
 	w := n.wayOf(next.Account, next.Networks)
@@ -223,6 +246,9 @@ func (c *Connections) Disconnect(ctx context.Context, ref string, opts networkty
 	r, err := c.containers.find(ctx, opts.Container)
 	if err != nil {
 		return err
+	}
+	if r.Host != c.Host {
+		return c.pass(ctx, r, ref, "disconnect", opts)
 	}
 	return c.containers.locked(ctx, r, func(r *state.Container) error {
 		record, err := c.State.View().FindNetwork(account, ref)

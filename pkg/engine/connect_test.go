@@ -17,7 +17,7 @@ import (
 // connections are the rig's, with two networks made for the test.
 func (r *containerRig) connections() *Connections {
 	r.t.Helper()
-	c := NewConnections(r.networks, r.Containers)
+	c := NewConnections(r.networks, r.Containers, nil)
 	for _, name := range []string{"blue", "red"} {
 		_, err := c.Create(r.ctx, networktypes.CreateRequest{Name: name})
 		assert.NilError(r.t, err)

@@ -27,7 +27,8 @@ type Networks struct {
 	ipam   ipam
 	random portCursor
 
-	pruning atomic.Bool
+	pruning  atomic.Bool
+	spanning sync.Mutex // held while a network's endpoints on other hosts are read and set
 	// choosing is held from the look for a free subnet until it is in the view.
 	choosing sync.Mutex
 }

@@ -69,6 +69,7 @@ type notedNetwork struct {
 	published []network.Published
 	busy      map[uint16]bool // ports of other processes
 	removed   []string
+	remotes   map[string][]network.Remote // by network
 	fail      error
 }
 
@@ -107,6 +108,16 @@ func (h *notedNetwork) RemoveNetwork(_ context.Context, n *state.Network) error 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.removed = append(h.removed, n.Name)
+	return nil
+}
+
+func (h *notedNetwork) SetRemotes(_ context.Context, n *state.Network, remotes []network.Remote) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.remotes == nil {
+		h.remotes = map[string][]network.Remote{}
+	}
+	h.remotes[n.Name] = remotes
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (n *Networks) Plumb(ctx context.Context, r *state.Container) error {
 	if netModeOf(r) != ownNetns {
 		return nil
 	}
-	if err := n.Network.Attach(ctx, r.ID, n.attachments(r)); err != nil {
+	if err := n.attach(ctx, r); err != nil {
 		return err
 	}
 	way := n.wayOf(r.Account, r.Networks)
@@ -63,6 +63,18 @@ func (n *Networks) Plumb(ctx context.Context, r *state.Container) error {
 	}
 	if err := n.Network.Publish(ctx, r.ID, way.published(r.Ports)); err != nil {
 		return connectivityError(r, way, err)
+	}
+	return nil
+}
+
+// attach makes a container's links those of its record, and has its networks reach the other hosts.
+func (n *Networks) attach(ctx context.Context, r *state.Container) error {
+	to := n.attachments(r)
+	if err := n.Network.Attach(ctx, r.ID, to); err != nil {
+		return err
+	}
+	for _, a := range to {
+		n.span(ctx, a.Network)
 	}
 	return nil
 }

@@ -407,6 +407,10 @@ func (n fakeNet) Remove(_ context.Context, id nereid.ContainerID) error {
 	return n.do("net.Remove", func() error { delete(n.w.netns, id); return nil })
 }
 
+func (n fakeNet) SetRemotes(context.Context, *state.Network, []network.Remote) error {
+	return n.do("net.SetRemotes", func() error { return nil })
+}
+
 func (n fakeNet) RemoveNetwork(context.Context, *state.Network) error {
 	return n.do("net.RemoveNetwork", func() error { return nil })
 }

@@ -1,0 +1,114 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+
+	"github.com/nereid-paas/nereid/integration/lab"
+)
+
+// TestNetworksSpanHosts: containers of a network on different hosts find and reach each other, and nobody else.
+func TestNetworksSpanHosts(t *testing.T) {
+	f := lab.NewFleet(t, lab.FleetOptions{Hosts: 2, Servers: 1})
+	h, other := f.Hosts[0], f.Hosts[1]
+	h.Load(t, "busybox:latest", lab.Busybox(t))
+	m := newMatrix(t, h)
+	h.Docker(t, "network", "create", "--ipv6", "blue")
+	h.Docker(t, "network", "create", "--ipv6", "red")
+	h.Docker(t, "network", "create", "--ipv6", "--internal", "inner")
+	h.Docker(t, "network", "create", "--ipv6", "--opt", "com.docker.network.bridge.enable_icc=false", "apart")
+	run := func(name, network, may string, on *lab.Host) {
+		h.Docker(t, "run", "-d", "--name", name, "--network", network, "-e", "constraint:node=="+on.Name, "talk", "serve", name, talkPort)
+		assert.Equal(t, h.Docker(t, "inspect", "-f", "{{.Node.Name}}", name), on.Name)
+		m.add(name, m.addresses(t, name), may)
+	}
+	run("blue1", "blue", "blue2", h)
+	run("blue2", "blue", "blue1", other)
+	run("red1", "red", "red2", h)
+	run("red2", "red", "red1", other)
+	run("inner1", "inner", "inner2", h)
+	run("inner2", "inner", "inner1", other)
+	run("apart1", "apart", "", h)
+	run("apart2", "apart", "", other)
+
+	t.Run("matrix", func(t *testing.T) { m.check(t) })
+	t.Run("names", func(t *testing.T) {
+		serveOn(t, h, other, "web", "--network", "blue", "--network-alias", "www")
+		serveOn(t, h, h, "client", "--network", "blue")
+		reach(t, h, "client", "web")
+		reach(t, h, "client", "www")
+		reach(t, other, "web", "client")
+		assert.Assert(t, is.Contains(other.Docker(t, "network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", "blue"), "web"))
+	})
+	t.Run("the default network", func(t *testing.T) {
+		serveOn(t, h, other, "far")
+		serveOn(t, h, h, "near")
+		reach(t, h, "near", "far")
+		reach(t, h, "far", "near")
+	})
+	t.Run("packets as large as may be", func(t *testing.T) {
+		assert.Equal(t, h.Docker(t, "exec", "client", "cat", "/sys/class/net/eth0/mtu"), "1450", "1500 less what a frame grows by")
+		out := h.Docker(t, "exec", "client", "ping", "-c", "1", "-W", "2", "-s", "1422", "web")
+		assert.Assert(t, is.Contains(out, " 0% packet loss"))
+	})
+	t.Run("connect and disconnect from any endpoint", func(t *testing.T) {
+		h.Docker(t, "network", "connect", "red", "web") // which is on the other host
+		serveOn(t, h, h, "reader", "--network", "red")
+		reach(t, h, "reader", "web")
+		other.Docker(t, "network", "disconnect", "red", "web")
+		miss(t, h, "reader", "web")
+		r := h.Try(t, "network", "disconnect", "red", "web")
+		assert.Assert(t, is.Contains(r.Stderr, "is not connected to network red"))
+	})
+	t.Run("killed daemons", func(t *testing.T) {
+		other.Kill9(t)
+		m.check2(t, "blue1", "blue2")
+		other.Start(t)
+		m.check(t)
+	})
+	t.Run("another host joins", func(t *testing.T) {
+		third := f.Add(t, false)
+		eventually(t, 30*time.Second, func() error {
+			if r := h.Try(t, "run", "-d", "--name", "blue3", "--network", "blue", "-e", "constraint:node=="+third.Name, "talk", "serve", "blue3", talkPort); r.Code != 0 {
+				h.Try(t, "rm", "-f", "blue3")
+				return fmt.Errorf("%s", r.Stderr)
+			}
+			return nil
+		})
+		m.add("blue3", m.addresses(t, "blue3"), "blue1 blue2")
+		m.may["blue1"], m.may["blue2"] = "blue2 blue3", "blue1 blue3"
+		m.check(t)
+		links := third.On(t, "ip", "-o", "link").Stdout
+		assert.Equal(t, strings.Count(links, ": nr"), 1, "a host has the networks it needs:\n%s", links)
+	})
+	t.Run("a network that is removed is gone everywhere", func(t *testing.T) {
+		h.Docker(t, "rm", "-f", "inner1", "inner2")
+		before := strings.Count(other.On(t, "ip", "-o", "link").Stdout, ": nr")
+		h.Docker(t, "network", "rm", "inner")
+		eventually(t, 10*time.Second, func() error {
+			if now := strings.Count(other.On(t, "ip", "-o", "link").Stdout, ": nr"); now != before-1 {
+				return fmt.Errorf("%d bridges of %d", now, before)
+			}
+			return nil
+		})
+	})
+}
+
+// serveOn runs a web server on a host of the fleet.
+func serveOn(t *testing.T, h, on *lab.Host, name string, options ...string) {
+	t.Helper()
+	serve(t, h, append([]string{"--name", name, "-e", "constraint:node==" + on.Name}, options...)...)
+}
+
+// check2 wants two places to reach each other.
+func (m *matrix) check2(t *testing.T, a, b string) {
+	t.Helper()
+	eventually(t, 30*time.Second, func() error { return m.verify(a, m.ask(t, a, m.addrs[b])) })
+}

@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
+
+	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
+)
+
+func TestNetworksFollowOtherHosts(t *testing.T) {
+	f := newNetFixture(t)
+	for host, peer := range map[nereid.Host]string{"h1": "192.0.2.1:2377", "h2": "192.0.2.2:2377"} {
+		f.commit(state.Put(&state.Member{Name: host, Peer: peer}))
+	}
+	f.network("blue")
+	f.started(f.container("here", on("blue")))
+	ctx, cancel := context.WithCancel(f.ctx)
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	defer func() { cancel(); assert.NilError(t, <-done) }()
+
+	there := f.started(f.container("there", on("blue"), func(r *state.Container) { r.Host = "h2" }))
+	ep := there.Networks["blue"]
+	f.wantRemotes("blue", ep.MAC+" "+ep.Address.Addr().String()+" 192.0.2.2")
+	f.stop(there)
+	f.wantRemotes("blue")
+	there = f.started(f.read(there))
+	ep = there.Networks["blue"]
+	f.wantRemotes("blue", ep.MAC+" "+ep.Address.Addr().String()+" 192.0.2.2")
+
+	gone := f.network("gone")
+	f.commit(state.Delete(gone), state.Delete(&state.NetworkName{Account: nereid.Admin, Name: "gone"}))
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		f.host.mu.Lock()
+		defer f.host.mu.Unlock()
+		if len(f.host.removed) == 1 && f.host.removed[0] == "gone" {
+			return poll.Success()
+		}
+		return poll.Continue("removed on this host: %v", f.host.removed)
+	}, poll.WithTimeout(10*time.Second))
+	assert.Equal(t, f.addressOf("h2"), netip.MustParseAddr("192.0.2.2"))
+	assert.Check(t, !f.addressOf("h3").IsValid())
+}
+
+func (f *netFixture) wantRemotes(network string, want ...string) {
+	f.t.Helper()
+	poll.WaitOn(f.t, func(poll.LogT) poll.Result {
+		f.host.mu.Lock()
+		defer f.host.mu.Unlock()
+		var got []string
+		for _, r := range f.host.remotes[network] {
+			got = append(got, r.MAC+" "+r.Address.String()+" "+r.Host.String())
+		}
+		if len(got) == len(want) && (len(want) == 0 || got[0] == want[0]) {
+			return poll.Success()
+		}
+		return poll.Continue("endpoints elsewhere are %v, want %v", got, want)
+	}, poll.WithTimeout(10*time.Second))
+}
