@@ -74,14 +74,14 @@ func (s *Server) answer(m *dns.Msg, q dns.Question) {
 		return
 	}
 	r := lookup(set, zone.Canonical(q.Name), record.Type(q.Qtype), m.IsEdns0())
-	m.Authoritative = r.Verdict != zone.Refused
 	switch r.Verdict {
 	case zone.Refused:
 		m.Rcode = dns.RcodeRefused
+		return
 	case zone.Unsure:
-		m.Authoritative, m.Rcode = false, dns.RcodeServerFailure
+		m.Rcode = dns.RcodeServerFailure
+		return
 	case zone.Answer:
-		m.Answer = append(s.rotate(rrs(r.Answer, q.Name)), rrs(r.Signatures, q.Name)...)
 		m.Extra = append(wire.RRs(r.Additional), m.Extra...)
 	case zone.NXDomain:
 		m.Rcode = dns.RcodeNameError
@@ -89,6 +89,8 @@ func (s *Server) answer(m *dns.Msg, q dns.Question) {
 	case zone.NoData:
 		m.Ns = append([]dns.RR{soa(r.Zone)}, wire.RRs(r.Proof)...)
 	}
+	m.Authoritative = true
+	m.Answer = append(s.rotate(rrs(r.Answer, q.Name)), rrs(r.Signatures, q.Name)...)
 }
 
 // lookup asks for signatures as well when the client wants to see them (RFC 3225).

@@ -28,13 +28,14 @@ func (v Verdict) String() string {
 // Result is the answer to a question.
 type Result struct {
 	Verdict Verdict
-	// Answer are the records asked for: of one name and type, or an alias (CNAME) and what it leads to in our zones.
+	// Answer are the records asked for: of one name and type, or an alias (CNAME) and what it leads to in our zones. With
+	// NoData and NXDomain it has the aliases to a name that is so.
 	Answer     []record.Record
 	Additional []record.Record // addresses of the answer's targets
 	// Signatures are those of Answer, Proof those of the SOA record and what proves that there is no answer: NSEC records
 	// and their signatures. Both only of LookupSigned in a zone that is signed.
 	Signatures, Proof []record.Record
-	// Zone is the zone asked; nil when refused. Its SOA belongs into the authority section when there is no answer.
+	// Zone is the zone asked, or the one that aliases led to; nil when refused. Its SOA belongs into the authority section when there is no answer.
 	Zone *Authority
 }
 
@@ -61,25 +62,26 @@ func (s *Set) lookup(name string, t record.Type, signed bool) Result {
 			r.Signatures = append(r.Signatures, s.signedAt(z, name).of(found[0].Type)...)
 		}
 		if alias == "" {
-			break
+			s.judge(&r, z, name, len(found) > 0, signed)
+			return r
 		}
-		name = alias
-		if z = s.area(name); z == nil {
+		if name, z = alias, s.area(alias); z == nil {
 			break
 		}
 		signed = signed && z.signed != nil
 	}
-	s.judge(&r, z, name, signed)
+	r.Verdict = Answer // an alias to elsewhere
 	return r
 }
 
-// judge says what the records found come to.
-func (s *Set) judge(r *Result, z *area, name string, signed bool) {
-	if len(r.Answer) > 0 {
+// judge says what the last name looked at comes to: the one asked, or the one that aliases lead to (RFC 6604, section 3).
+func (s *Set) judge(r *Result, z *area, name string, found, signed bool) {
+	if found {
 		r.Verdict = Answer
 		r.Additional = s.targets(r.Answer, len(r.Signatures) > 0)
 		return
 	}
+	r.Zone = &z.Authority
 	n := s.names.get(name)
 	switch {
 	case n != nil && n.unsure():
