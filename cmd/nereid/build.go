@@ -245,7 +245,7 @@ func (d *daemon) serve(ctx, base context.Context) error {
 	g.Go(func() error { return named("api", d.api.Serve(ctx, d.listeners...)) })
 	if d.metrics != nil {
 		g.Go(func() error {
-			return named("metrics", metrics.Serve(ctx, d.metrics, metrics.Containers{View: d.store.View(), Host: d.host}))
+			return named("metrics", metrics.Serve(ctx, d.metrics, metrics.Containers{View: d.store.View(), Host: d.host}, d.names, d.namesAdmin))
 		})
 	}
 	d.log.Info("ready", zap.String("host", string(d.host)), zap.String("version", version))

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -301,6 +302,23 @@ func TestStatus(t *testing.T) {
 	assert.Equal(t, len(s.Secondaries), 1)
 	assert.Equal(t, s.Secondaries[0].Address, "127.0.0.1:1")
 	assert.Assert(t, s.Secondaries[0].Error != "" && s.Secondaries[0].Drift > 0)
+}
+
+func TestMetrics(t *testing.T) {
+	r := newRig(t)
+	_, err := r.SetZone(r.ctx, "dc1.cns.internal", []string{"secondaries=127.0.0.1:1"})
+	assert.NilError(t, err)
+	r.settle()
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		if n := testutil.CollectAndCount(r, "nereid_dns_transfer_lag_seconds", "nereid_dns_zone_serial", "nereid_dns_transfers_total", "nereid_dns_exact"); n == 1+2+5+1 {
+			return poll.Success()
+		} else {
+			return poll.Continue("%d metrics", n)
+		}
+	}, poll.WithTimeout(30*time.Second))
+	problems, err := testutil.CollectAndLint(r)
+	assert.NilError(t, err)
+	assert.Equal(t, len(problems), 0, "%v", problems)
 }
 
 // TestRaise: serials that were given out are not given out again.

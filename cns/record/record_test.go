@@ -274,6 +274,32 @@ func TestWireForm(t *testing.T) {
 	assert.DeepEqual(t, record.Append(nil, r), []byte("\x01a\x01b\x00\x00\x21\x00\x01\x00\x00\x00\x01\x00\x09\x00\x02\x00\x03\x00\x50\x01c\x00"))
 }
 
+// FuzzNames: what is made of people's words are labels and names, and nothing panics.
+func FuzzNames(f *testing.F) {
+	for _, s := range []string{"quirky_turing", "a..b", "-", "é", strings.Repeat("x", 300), "a.b.c.", "A--b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, word string) {
+		if l, err := record.Fold(word); err == nil {
+			if again, err := record.Label(l); err != nil || again != l {
+				t.Errorf("Fold(%q) is %q, which is no label: %v", word, l, err)
+			}
+		}
+		if n, err := record.FQDN(word); err == nil {
+			if again, err := record.FQDN(n); err != nil || again != n || len(n) > 254 {
+				t.Errorf("FQDN(%q) is %q, which is no name: %v", word, n, err)
+			}
+		}
+		if all, err := record.Challenges(word); err == nil {
+			for _, c := range all {
+				if c == "" || len(c) > 255 {
+					t.Errorf("Challenges(%q) has %q", word, c)
+				}
+			}
+		}
+	})
+}
+
 // FuzzParse: what can be read is written the same way, and nothing panics.
 func FuzzParse(f *testing.F) {
 	for _, r := range []record.Record{

@@ -42,14 +42,20 @@ type limitedConn struct {
 	release func()
 }
 
-// Write gives up on a client that takes nothing: the DNS library sets no bound of its own.
+// Write gives up on a client that takes nothing, and on all it has asked: the DNS library sets no bound of its own, and
+// would go on with the next question.
 func (c *limitedConn) Write(b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(tcpTimeout)); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		c.Close()
+	}
+	return n, err
 }
 
+// Close may be called twice.
 func (c *limitedConn) Close() error {
 	c.release()
 	return c.Conn.Close()

@@ -50,6 +50,7 @@ type Server struct {
 	source Source
 	log    *zap.Logger
 	turn   atomic.Uint64
+	counts counts
 	open   []*listener
 }
 
@@ -212,6 +213,7 @@ func (s *Server) handleTCP(w dns.ResponseWriter, req *dns.Msg) {
 
 // send cuts an answer to what the transport takes, and signs it as its request was.
 func (s *Server) send(w dns.ResponseWriter, req, m *dns.Msg, size int) {
+	s.count(req, m)
 	room := s.signed(new(dns.Msg), req)
 	m.Truncate(size - room)
 	s.signed(m, req)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"gotest.tools/v3/assert"
@@ -196,6 +197,22 @@ func TestTruncation(t *testing.T) {
 			assert.Equal(t, m.IsEdns0() != nil, tc.req.IsEdns0() != nil)
 		})
 	}
+}
+
+func TestAnswersAreCounted(t *testing.T) {
+	s, addr := start(t, example())
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeA, 65280, dns.TypeANY} {
+		ask(t, "udp", addr, question("web.svc.admin."+apex, qtype))
+	}
+	ask(t, "tcp", addr, question("nope."+apex, dns.TypeAAAA))
+	assert.NilError(t, testutil.CollectAndCompare(s, strings.NewReader(`
+# HELP nereid_dns_answers_total DNS answers of the name service by type asked for and code.
+# TYPE nereid_dns_answers_total counter
+nereid_dns_answers_total{code="NOERROR",type="A"} 2
+nereid_dns_answers_total{code="NOERROR",type="other"} 1
+nereid_dns_answers_total{code="NXDOMAIN",type="AAAA"} 1
+nereid_dns_answers_total{code="REFUSED",type="ANY"} 1
+`)))
 }
 
 func TestAnswersRotate(t *testing.T) {

@@ -305,6 +305,38 @@ func TestLostStateDoesNotTurnSerialsBack(t *testing.T) {
 	assert.Equal(t, again.Counts()["incremental"], uint64(1))
 }
 
+// TestClientThatTakesNothingIsGivenUp: it holds a transfer up, and not for ever.
+func TestClientThatTakesNothingIsGivenUp(t *testing.T) {
+	_, p := open(t, &state.Zone{Transfer: []string{"127.0.0.1"}})
+	p.change(func(e *zone.Edit) {
+		for i := range 60_000 {
+			e.Add(host(i))
+		}
+	})
+	c, err := net.Dial("tcp", p.addr.String())
+	assert.NilError(t, err)
+	defer c.Close()
+	conn := c.(*net.TCPConn)
+	assert.NilError(t, conn.SetReadBuffer(4096))
+	packed, err := axfr().Pack()
+	assert.NilError(t, err)
+	for range 40 { // enough to fill what the kernel buffers
+		assert.NilError(t, binary.Write(c, binary.BigEndian, uint16(len(packed))))
+		_, err = c.Write(packed)
+		assert.NilError(t, err)
+	}
+	lines, err := p.transferred(axfr(), "") // others are served meanwhile
+	assert.NilError(t, err)
+	assert.Assert(t, len(lines) > 60_000)
+	assert.NilError(t, c.SetReadDeadline(time.Now().Add(60*time.Second)))
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		if _, err := c.Write([]byte{0}); err != nil { // the server has closed it
+			return poll.Success()
+		}
+		return poll.Continue("still open")
+	}, poll.WithTimeout(40*time.Second), poll.WithDelay(200*time.Millisecond))
+}
+
 func TestDamagedJournalIsLeftAside(t *testing.T) {
 	s := openState(t)
 	commit(t, s, state.Create(&state.Zone{Apex: apex, Kind: state.ZoneInner, Keys: []string{key}}))

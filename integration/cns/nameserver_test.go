@@ -250,16 +250,6 @@ func (n *nameserver) caughtUp(t *testing.T, zone string, want uint32) {
 	}, poll.WithTimeout(90*time.Second), poll.WithDelay(50*time.Millisecond))
 }
 
-// run runs a program to its end.
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	assert.NilError(t, err, "%s %v: %s", name, args, out)
-	return string(out)
-}
-
 // tryRun runs a program to its end, whatever comes of it.
 func tryRun(t *testing.T, name string, args ...string) string {
 	t.Helper()
