@@ -16,6 +16,8 @@ import (
 	"github.com/nereid-paas/nereid/cns/record"
 	cns "github.com/nereid-paas/nereid/cns/server"
 	"github.com/nereid-paas/nereid/cns/transfer"
+	"github.com/nereid-paas/nereid/pkg/engine"
+	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
 // buildNames makes the name service and opens its addresses.
@@ -29,7 +31,9 @@ func (d *daemon) buildNames(ctx context.Context, o options) (err error) {
 		Host: d.host, Dir: filepath.Join(o.dataRoot, "cns"), View: d.store.View(), Log: log,
 		Exact: func() bool { return d.publisher.Exact() }, Raise: d.raiseSerial,
 	})
-	d.publisher, err = publish.New(d.store, publish.Config{Host: d.host, DC: o.dc, Zone: o.zone, Changed: d.transfers.Changed, Log: log})
+	d.publisher, err = publish.New(d.store, publish.Config{
+		Host: d.host, DC: o.dc, Zone: o.zone, Reach: reach{d.fleet.live}, Changed: d.transfers.Changed, Log: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -43,6 +47,12 @@ func (d *daemon) buildNames(ctx context.Context, o options) (err error) {
 	}
 	return err
 }
+
+// reach tells the name service what is heard of hosts.
+type reach struct{ *engine.Liveness }
+
+// Unreachable implements publish.Reachability. A host whose daemon was stopped is not: what it runs goes on.
+func (r reach) Unreachable(h nereid.Host) bool { return r.State(h) == nereid.HostUnreachable }
 
 // raiseTimeout bounds how long a zone waits for serials that were not given out yet.
 const raiseTimeout = 30 * time.Second

@@ -44,8 +44,20 @@ type named struct {
 
 // serving is a host, a server of all zones, and what it has in them.
 type serving struct {
-	host *state.Host // nil: not known (any more)
+	host   *state.Host   // nil: it holds no lease
+	member *state.Member // nil: it is not in the fleet (any more)
 	entered
+}
+
+// facts are what the host last said of itself; nil: it is not known.
+func (s *serving) facts() *state.Host {
+	switch {
+	case s == nil:
+		return nil
+	case s.host == nil && s.member != nil:
+		return &s.member.Facts
+	}
+	return s.host
 }
 
 // entered are somebody's records in the zones.
@@ -57,7 +69,7 @@ type entered struct {
 // Kinds are the records of the state that zones are made of.
 func Kinds() []state.Kind {
 	return []state.Kind{
-		state.KindContainer, state.KindNetwork, state.KindHost, state.KindNaming, state.KindAbsence, state.KindZone, state.KindZoneKey,
+		state.KindContainer, state.KindNetwork, state.KindHost, state.KindMember, state.KindNaming, state.KindAbsence, state.KindZone, state.KindZoneKey,
 	}
 }
 
@@ -83,6 +95,18 @@ func (b *Builder) Apex() string { return b.apex }
 // Apply returns the set after some changes, as of a revision of the state, and what changed in it. The revision becomes
 // the serial of the zones that changed: it grows with every change, is the same on every host and outlives restarts.
 func (b *Builder) Apply(changes []state.Change, rev state.Revision) (*zone.Set, []zone.Diff) {
+	doubted := b.doubted
+	if len(doubted) > 0 { // what changes is what the state says, not what this host makes of it
+		b.Doubt(nil)
+	}
+	diffs := b.apply(changes, rev)
+	if len(doubted) > 0 {
+		b.Doubt(doubted)
+	}
+	return b.set, diffs
+}
+
+func (b *Builder) apply(changes []state.Change, rev state.Revision) []zone.Diff {
 	e := b.set.Edit()
 	d := dirt{containers: map[containerKey]bool{}, hosts: map[nereid.Host]bool{}}
 	for _, c := range changes {
@@ -96,7 +120,7 @@ func (b *Builder) Apply(changes []state.Change, rev state.Revision) (*zone.Set, 
 	}
 	b.rename(e, d)
 	b.set = e.Done(uint32(rev))
-	return b.set, e.Diffs()
+	return e.Diffs()
 }
 
 // Doubt hides what some hosts run, and nobody else, on this host alone: for as long as the state cannot be asked.
@@ -109,7 +133,9 @@ func (b *Builder) Doubt(hosts map[nereid.Host]bool) *zone.Set {
 			d.host(b, h)
 		}
 	}
-	b.doubted = maps.Clone(hosts)
+	if b.doubted = maps.Clone(hosts); b.doubted == nil {
+		b.doubted = map[nereid.Host]bool{}
+	}
 	b.rename(e, d)
 	b.set = e.Done(0)
 	return b.set
@@ -146,6 +172,12 @@ func (b *Builder) learn(c state.Change, d *dirt) {
 		h := b.server(r.Name)
 		if h.host = r; gone {
 			h.host = nil
+		}
+		d.host(b, r.Name)
+	case *state.Member:
+		h := b.server(r.Name)
+		if h.member = r; gone {
+			h.member = nil
 		}
 		d.host(b, r.Name)
 	case *state.Naming:
@@ -282,20 +314,17 @@ func (b *Builder) surroundings(c *state.Container) surroundings {
 		n := b.networks[id]
 		return n != nil && !n.Predefined
 	}}
-	if h := b.hosts[c.Host]; h != nil {
-		s.host = h.host
-	}
+	s.host = b.hosts[c.Host].facts()
 	return s
 }
 
-// unreachable tells whether what a host runs is to be hidden: it cannot be reached, or its lease has ended. This host
-// itself is here.
+// unreachable tells whether what a host runs is to be hidden: it cannot be reached, or is in the fleet no more. One whose
+// daemon was stopped is neither: what it runs goes on. This host itself is here.
 func (b *Builder) unreachable(h nereid.Host) bool {
 	if h == b.self {
 		return false
 	}
-	known := b.hosts[h]
-	return b.absent[h] || b.doubted[h] || known == nil || known.host == nil
+	return b.absent[h] || b.doubted[h] || b.hosts[h].facts() == nil
 }
 
 // renameHost makes each host a name server of every zone that is not a hidden primary's, and one that has metrics: the
@@ -304,9 +333,9 @@ func (b *Builder) renameHost(e *zone.Edit, name nereid.Host) {
 	h := b.server(name)
 	var now []record.Record
 	for _, p := range b.plans {
-		at := public(h.host)
+		at := public(h.facts())
 		if !p.Outer {
-			at = advertised(h.host)
+			at = advertised(h.facts())
 		}
 		for _, a := range at {
 			if !p.hidden() {
@@ -316,7 +345,7 @@ func (b *Builder) renameHost(e *zone.Edit, name nereid.Host) {
 		}
 	}
 	h.swap(e, now, b.unreachable(name))
-	if h.host == nil {
+	if h.facts() == nil {
 		delete(b.hosts, name)
 	}
 }

@@ -21,20 +21,12 @@ type Store interface {
 	Commit(ctx context.Context, ops ...state.Op) (state.Revision, error)
 }
 
-// Reachability is the rumour of which hosts answer. Its methods may be called at once from anywhere and do not block.
-type Reachability interface {
-	// Reachable tells whether a host answers as far as this one knows.
-	Reachable(h nereid.Host) bool
-	// Changed is closed when that may have changed since the call.
-	Changed() <-chan struct{}
-}
-
 // Config of a Publisher.
 type Config struct {
 	Host nereid.Host
 	DC   string // data center, the first label of the default zone: "dc1"
 	Zone string // what follows it: "cns.internal"
-	// Reach is the rumour of who can be reached; nil: everybody who holds a lease.
+	// Reach is the rumour of who can be reached; nil: nothing is hidden but what the state says.
 	Reach Reachability
 	// Changed is told of every new set, in order, before questions are answered from it; nil: nobody. It must not block.
 	Changed func(*zone.Set, []zone.Diff)

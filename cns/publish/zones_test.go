@@ -201,7 +201,7 @@ func TestUnreachableHosts(t *testing.T) {
 	}{
 		{"reachable", state.Change{New: h2.New}, "10.1.2.3, 10.1.2.4", "10.1.2.4"},
 		{"said to be absent", state.Change{New: absent}, "10.1.2.3", "Unsure"},
-		{"its lease ended", state.Change{Old: h2.New}, "10.1.2.3", "Unsure"},
+		{"it is not in the fleet any more", state.Change{Old: h2.New}, "10.1.2.3", "Unsure"},
 		{"this host, whatever is said", state.Change{New: &state.Absence{Host: "h1"}}, "10.1.2.3, 10.1.2.4", "10.1.2.4"},
 	}
 	for _, tc := range tests {
@@ -213,6 +213,19 @@ func TestUnreachableHosts(t *testing.T) {
 			assert.Equal(t, answer(set, inst, record.A), tc.inst)
 		})
 	}
+}
+
+// TestStoppedDaemon: a host without a lease that is still in the fleet runs on, and so does what it last said of itself.
+func TestStoppedDaemon(t *testing.T) {
+	b := newBuilder(t)
+	all := append(fleet(web(func(*state.Container) {})), state.Change{New: replica()}, state.Change{New: &state.Zone{Apex: "ext.example.com.", Kind: state.ZoneOuter}})
+	h2 := all[1].New.(*state.Host)
+	b.Apply(append(all, state.Change{New: &state.Member{Name: "h2", Facts: *h2}}), 1)
+	set := b.Apply([]state.Change{{Old: h2}}, 2)
+	assert.Equal(t, sorted(answer(set, "web.svc.admin."+apex, record.A)), "10.1.2.3, 10.1.2.4")
+	assert.Equal(t, sorted(answer(set, "ns.ext.example.com.", record.A)), "192.0.2.1, 198.51.100.2")
+	set = b.Apply([]state.Change{{Old: &state.Member{Name: "h2"}}}, 3)
+	assert.Equal(t, answer(set, "web.svc.admin."+apex, record.A), "10.1.2.3")
 }
 
 // TestEmptiedServiceIsUnsure: a service whose members are all out of reach fails, and is not "not there"; one whose last
