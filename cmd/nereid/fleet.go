@@ -182,7 +182,7 @@ func (f *fleet) stateConfig(c state.Config) state.Config {
 		c.Dir, c.Socket, c.Endpoints, c.TLS = "", "", s.Endpoints, f.id.ClientTLS()
 		return c
 	}
-	c.Peer = "https://" + f.peerAddr()
+	c.Peer, c.Alone = "https://"+f.peerAddr(), f.o.lastServer
 	c.Keys = state.Keys{Cert: f.id.CertFile(), Key: f.id.KeyFile(), CA: f.id.CAFile()}
 	c.Serve = f.server.ServeState
 	for _, srv := range s.Servers {

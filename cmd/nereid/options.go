@@ -41,6 +41,7 @@ type options struct {
 	peerListen     string // for other hosts
 	peerAsked      bool   // --peer-listen was given: listen whether somebody may join or not
 	gossipListen   string
+	lastServer     bool     // the state's other servers are gone for good
 	insecure       []string // registries: host[:port] or CIDR
 	mirrors        []string // of Docker Hub: URLs
 	runtimes       []string // name=path
@@ -76,6 +77,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.join, "join", "", "ADDR:PORT of a host of the fleet to join; a host that has joined goes on without")
 	f.StringVar(&o.token, "token", "", "what lets this host join, from `nereid token`")
 	f.BoolVar(&o.server, "server", false, "join as a server: hold a copy of the state")
+	f.BoolVar(&o.lastServer, "last-server", false, "the other servers are gone for good: go on with this one's copy of the state, once; then remove them with nereid host rm")
 	f.StringVar(&o.peerListen, "peer-listen", ":2377", "where other hosts reach this one, TCP; a host that nobody may join listens only when this is given")
 	f.StringVar(&o.gossipListen, "gossip-listen", ":7946", "where other hosts tell this one who is alive, UDP and TCP; likewise")
 	f.StringArrayVar(&o.runtimes, "add-runtime", nil, "name=path of a program with runc's command line, for docker run --runtime")

@@ -89,8 +89,8 @@ func TestAFleetOfOneGrowsToThreeServersAndLosesOne(t *testing.T) {
 	a := newContainer(id("a"), "a")
 	commit(t, s1, state.Create(a))
 
-	s2, at2, stop2, cfg2 := join(t, s1, "h2")
-	s3, _, _, _ := join(t, s1, "h3")
+	s2, at2, stop2, _ := join(t, s1, "h2")
+	s3, _, stop3, cfg3 := join(t, s1, "h3")
 	_, ok := s3.View().Container(nereid.Admin, a.ID)
 	assert.Assert(t, ok, "who joins has all there is")
 
@@ -119,10 +119,32 @@ func TestAFleetOfOneGrowsToThreeServersAndLosesOne(t *testing.T) {
 		return errdefs.IsUnavailable(err) && strings.Contains(err.Error(), "most of its servers do not answer")
 	})
 
-	// It comes back where it was.
+	// The last one goes on alone, with all there was, and takes others again.
+	t.Run("alone", func(t *testing.T) {
+		stop3()
+		cfg3.Alone = true
+		s3, stop := run(t, cfg3)
+		_, ok := s3.View().Container(nereid.Admin, c.ID)
+		assert.Assert(t, ok)
+		commit(t, s3, state.Put(c))
+		assert.DeepEqual(t, voters(t, s3), map[nereid.Host]bool{"h3": true})
+		_, at, stop5, _ := join(t, s3, "h5")
+		at.close()
+		stop5()
+		stop()
+	})
+}
+
+func TestAServerComesBackWhereItWas(t *testing.T) {
+	t.Parallel()
+	s3, _ := run(t, newSeat(t, "127.0.0.1:0").config(t, "h3", nil))
+	_, at2, stop2, cfg2 := join(t, s3, "h2")
+	at2.close()
+	stop2()
+	c := newContainer(id("c"), "c")
 	again := newSeat(t, strings.TrimPrefix(at2.url, "http://"))
 	cfg2.Serve = again.config(t, "h2", nil).Serve
-	s2, _ = run(t, cfg2)
+	s2, _ := run(t, cfg2)
 	until(t, "two of two write", func() bool { _, err := s3.Commit(testContext(t), state.Put(c)); return err == nil })
 	until(t, "and see it", func() bool { return s2.View().Revision() == s3.View().Revision() })
 }

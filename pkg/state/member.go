@@ -126,6 +126,7 @@ func (m *member) config(cfg Config) *embed.Config {
 	if len(cfg.Join) > 0 {
 		c.ClusterState, c.InitialCluster = embed.ClusterStateFlagExisting, initialCluster(cfg)
 	}
+	c.ForceNewCluster = cfg.Alone
 	c.PeerTLSInfo = transport.TLSInfo{CertFile: cfg.Keys.Cert, KeyFile: cfg.Keys.Key, TrustedCAFile: cfg.Keys.CA}
 	c.EnableGRPCGateway = false
 	c.TickMs, c.ElectionMs = tickMillis, electionMillis

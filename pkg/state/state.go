@@ -63,6 +63,9 @@ type Config struct {
 	// Join are the servers of the cluster that the embedded one joins while Dir is empty, itself among them. Nil: it
 	// begins a cluster of its own.
 	Join []Server
+	// Alone has the embedded one go on with what it has as the only server, whoever else there was: for a cluster that
+	// lost its quorum for good.
+	Alone bool
 	// Serve is given, before Open returns, what is to answer other servers and the hosts that have none. Nil: nothing is.
 	Serve func(servers, hosts http.Handler)
 	Host  nereid.Host // whose lease and records this process writes
