@@ -337,6 +337,23 @@ func TestFleetPlaces(t *testing.T) {
 	r := h1.Try(t, "create", "-e", "constraint:node==nosuch", "busybox")
 	assert.Assert(t, r.Code != 0 && strings.Contains(r.Stderr, "no host fits"), r.Combined())
 
+	runCases(t, h1, []cliCase{
+		{name: "sizes", args: "ps -s --filter node=" + h2.Name + " --format {{.Size}}", out: "~virtual"},
+		{name: "a network for all", args: "network create net1", out: "~"},
+		{name: "connect one of another host", args: "network connect net1 c1", out: ""},
+		{name: "connected", args: "inspect -f '{{len .NetworkSettings.Networks}}' c1", out: "2"},
+		{name: "disconnect it", args: "network disconnect net1 c1", out: ""},
+		{name: "not the network's", args: "network rm net1", out: "net1"},
+		{name: "a volume there", args: "run --name user -v data:/data -e constraint:node==" + h2.Name + " busybox sh -c 'echo kept >/data/file'", out: ""},
+		{name: "follow it", args: "run --rm -v data:/data busybox cat /data/file", out: "kept"},
+		{name: "in use there", args: "volume rm data", code: 1, stderr: "volume is in use"},
+		{name: "prune there", args: "container prune -f", out: "~Deleted Containers:"},
+		{name: "remove it", args: "volume rm data", out: "data"},
+		{name: "disk usage", args: "system df", out: "~Local Volumes"},
+	})
+	left, err := os.ReadDir(filepath.Join(h2.Dir, "data/volumes/admin"))
+	assert.Check(t, err == nil && len(left) == 0 || os.IsNotExist(err), "the home keeps %v (%v)", left, err)
+
 	// A drained host gets none; its own go on.
 	h1.Nereid(t, "host", "drain", h3.Name)
 	for i := range 4 {

@@ -17,6 +17,7 @@ const (
 	Container Kind = "container"
 	Exec      Kind = "exec"
 	Build     Kind = "build"
+	Volume    Kind = "volume"
 )
 
 // Route is one operation. The variable {name} in its path is the thing it is about.

@@ -74,7 +74,7 @@ GET /volumes/{name:.*}
 POST /volumes/create
 POST /volumes/prune
 PUT /volumes/{name:.*}
-DELETE /volumes/{name:.*}
+DELETE /volumes/{name:.*} volume
 POST /build build
 POST /build/prune
 POST /build/cancel build
@@ -125,8 +125,8 @@ GET /networks
 GET /networks/
 GET /networks/{name:.+}
 POST /networks/create
-POST /networks/{name:.*}/connect
-POST /networks/{name:.*}/disconnect
+POST /networks/{name:.*}/connect container
+POST /networks/{name:.*}/disconnect container
 POST /networks/prune
 DELETE /networks/{name:.*}
 GET /nereid/v1/version

@@ -27,6 +27,10 @@ func (r owners) Owner(ctx context.Context, kind router.Kind, ref string) (nereid
 		}
 	case router.Exec:
 		owner = r.execOwner(nereid.ExecID(ref))
+	case router.Volume:
+		if v, ok := r.view.Volume(nereid.AccountFrom(ctx), ref); ok && v.Home != "" {
+			owner = v.Home
+		}
 	case router.Build: // where it was asked for
 	}
 	return owner, owner == r.host, nil

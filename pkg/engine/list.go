@@ -58,6 +58,12 @@ func (c *Containers) addSizes(ctx context.Context, a nereid.Account, list []*con
 	for _, s := range list {
 		group.Go(func() (err error) {
 			key := runtime.Key{Account: a, ID: nereid.ContainerID(s.ID)}
+			if r, ok := c.State.View().Container(a, key.ID); ok && c.elsewhere(r.Host) {
+				if s.SizeRw, s.SizeRootFs, err = c.sizeOn(ctx, r.Host, r.ID); errdefs.IsUnavailable(err) || errdefs.IsNotFound(err) {
+					return nil // nobody knows now, or it is removed
+				}
+				return err
+			}
 			s.SizeRw, s.SizeRootFs, err = c.Runtime.Size(ctx, key)
 			if errdefs.IsNotFound(err) {
 				return nil // removed since the list was made

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
-// Prune removes the account's containers on this host that do not run. One that cannot be removed is left and logged.
+// Prune removes the account's containers that do not run, on all hosts that answer. One that cannot be removed is left and logged.
 func (c *Containers) Prune(ctx context.Context, f filters.Args) (*container.PruneReport, error) {
 	if !c.pruning.CompareAndSwap(false, true) {
 		return nil, errConflict("a prune operation is already running")
@@ -35,7 +36,11 @@ func (c *Containers) Prune(ctx context.Context, f filters.Args) (*container.Prun
 		if ctx.Err() != nil {
 			return report, nil
 		}
-		if r.Host == c.Host && prunable(r, f, until) {
+		switch {
+		case !prunable(r, f, until), r.Host != c.Host && (c.Road == nil || c.Fleet.State(r.Host).Gone()):
+		case c.elsewhere(r.Host):
+			c.pruneOn(ctx, r, report)
+		default:
 			c.pruneOne(ctx, r, report)
 		}
 	}
@@ -61,6 +66,20 @@ func (c *Containers) pruneOne(ctx context.Context, r *state.Container, report *c
 		c.logger(keyOf(r)).Warn("size of container to prune not known", zap.Error(err))
 	}
 	if err := c.remove(ctx, r, backend.ContainerRmConfig{}); err != nil {
+		c.logger(keyOf(r)).Warn("container not pruned", zap.Error(err))
+		return
+	}
+	report.SpaceReclaimed += uint64(max(size, 0))
+	report.ContainersDeleted = append(report.ContainersDeleted, string(r.ID))
+}
+
+// pruneOn is pruneOne for a container of another host.
+func (c *Containers) pruneOn(ctx context.Context, r *state.Container, report *container.PruneReport) {
+	size, _, err := c.sizeOn(ctx, r.Host, r.ID)
+	if err != nil {
+		c.logger(keyOf(r)).Warn("size of container to prune not known", zap.Error(err))
+	}
+	if err := c.ask(ctx, r.Host, http.MethodDelete, "/containers/"+string(r.ID), nil); err != nil {
 		c.logger(keyOf(r)).Warn("container not pruned", zap.Error(err))
 		return
 	}

@@ -262,8 +262,11 @@ func (v *Volumes) pruneOne(ctx context.Context, r *state.Volume, report *apivolu
 	if len(v.State.View().VolumeUsers(r.Account, r.Name)) > 0 {
 		return
 	}
-	size, err := v.Volumes.Usage(ctx, r)
-	if err == nil {
+	var size int64
+	var err error
+	if v.elsewhere(r.Home) { // which knows its size, and does not say
+		err = v.removeOn(ctx, r.Home, r.Name)
+	} else if size, err = v.Volumes.Usage(ctx, r); err == nil {
 		err = v.remove(ctx, r)
 	}
 	if err != nil {
@@ -334,14 +337,17 @@ func (v *Volumes) mountpoint(r *state.Volume) string {
 	return volume.Mountpoint(v.DataRoot, r.Account, r.Name)
 }
 
-// DiskUsage measures the account's volumes that lie on this host and have no options.
+// DiskUsage measures the account's volumes that lie on this host and have no options; the size of others is -1.
 func (v *Volumes) DiskUsage(ctx context.Context) (*apivolume.DiskUsage, error) {
 	du := &apivolume.DiskUsage{Items: []*apivolume.Volume{}}
 	for _, r := range v.State.View().Volumes(nereid.AccountFrom(ctx)) {
 		if len(r.Options) > 0 {
 			continue
 		}
-		size, err := v.Volumes.Usage(ctx, r)
+		size, err := int64(-1), error(nil)
+		if !v.elsewhere(r.Home) {
+			size, err = v.Volumes.Usage(ctx, r)
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)

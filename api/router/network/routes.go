@@ -1,8 +1,11 @@
 package network
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -26,12 +29,26 @@ func Routes(b Backend) []router.Route {
 		router.Get("/networks/{name:.+}", h.inspect),
 
 		router.Post("/networks/create", h.create),
-		router.Post("/networks/{name:.*}/connect", h.connect),
-		router.Post("/networks/{name:.*}/disconnect", h.disconnect),
+		router.Post("/networks/{name:.*}/connect", h.connect).OwnedBy(router.Container).Naming(containerInBody),
+		router.Post("/networks/{name:.*}/disconnect", h.disconnect).OwnedBy(router.Container).Naming(containerInBody),
 		router.Post("/networks/prune", h.prune),
 
 		router.Delete("/networks/{name:.*}", h.remove),
 	}
+}
+
+// containerInBody looks whom a request to connect or disconnect is about, and leaves the body as it was.
+func containerInBody(r *http.Request) string {
+	raw, err := io.ReadAll(io.LimitReader(r.Body, request.MaxBody+1))
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(raw), r.Body), r.Body}
+	var about struct{ Container string }
+	if err != nil || json.Unmarshal(raw, &about) != nil {
+		return "" // for the handler to refuse
+	}
+	return about.Container
 }
 
 func (h handlers) list(w http.ResponseWriter, r *http.Request) error {

@@ -28,7 +28,7 @@ func Routes(b Backend) []router.Route {
 
 		router.Put("/volumes/{name:.*}", h.update),
 
-		router.Delete("/volumes/{name:.*}", h.remove),
+		router.Delete("/volumes/{name:.*}", h.remove).OwnedBy(router.Volume),
 	}
 }
 
