@@ -19,7 +19,7 @@ NEREID_SOCKET ?= /run/nereid/docker.sock
 .PHONY: help deps build clients run stop test unit lint integration soak bench clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Services of these packages are not started: tests start name servers of their own.
 deps:
@@ -43,6 +43,12 @@ run: build ## start the daemon here and print the DOCKER_HOST to use
 
 stop: ## stop that daemon; its containers go on
 	@./integration/run-daemon stop
+
+lab: build ## a fleet of HOSTS=3 hosts on this machine; prints their DOCKER_HOSTs
+	@HOSTS='$(or $(HOSTS),3)' ./integration/run-lab start
+
+lab-stop: ## end that fleet with all that runs in it
+	@./integration/run-lab stop
 
 test: lint unit integration ## everything CI wants: lint, unit and integration tests
 
