@@ -228,6 +228,22 @@ func TestFleetWithoutQuorum(t *testing.T) {
 	})
 	f.Hosts[1].Start(t)
 	fleetwide(t, "two of three write again", func() bool { return h1.Try(t, "create", "busybox").Code == 0 })
+
+	// Two of three are gone for good: the last one goes on alone, and takes others again.
+	f.KillHost(t, f.Hosts[1])
+	f.KillHost(t, f.Hosts[2])
+	h1.Stop(t)
+	h1.StartWith(t, "--last-server")
+	assert.Equal(t, h1.Docker(t, "logs", "here"), "hello")
+	for _, h := range f.Hosts[1:] {
+		fleetwide(t, "the loss is noticed", func() bool { return h1.TryNereid(t, "host", "rm", h.Name).Code == 0 })
+		h.Removed = true
+	}
+	h1.Stop(t)
+	h1.Start(t)
+	h4 := f.Add(t, true)
+	assert.Equal(t, strings.Count(h4.Nereid(t, "host", "ls"), " server "), 2)
+	assert.Equal(t, h4.Docker(t, "exec", "here", "echo", "hi"), "hi")
 }
 
 // TestFleetGrowsAndShrinks goes from one server to three and back, with hosts that are none, and refuses who may not

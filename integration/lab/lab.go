@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -108,6 +109,14 @@ func (h *Host) Start(t testing.TB) {
 		}
 		return poll.Continue("the daemon does not answer yet\n%s", h.LogTail())
 	}, poll.WithTimeout(30*time.Second), poll.WithDelay(20*time.Millisecond))
+}
+
+// StartWith is Start with more arguments, this once.
+func (h *Host) StartWith(t testing.TB, args ...string) {
+	t.Helper()
+	defer func(usual []string) { h.args = usual }(h.args)
+	h.args = append(slices.Clone(h.args), args...)
+	h.Start(t)
 }
 
 // Launch runs the daemon and does not wait for it.

@@ -58,6 +58,8 @@ const (
 	retransmit = 5
 	// seekEvery is how often hosts of the fleet that the rumour does not know are called.
 	seekEvery = 3 * time.Second
+	// seekAtOnce bounds how many are called each time: two that were called tell of all others.
+	seekAtOnce = 8
 	// leaveTime bounds the farewell.
 	leaveTime = time.Second
 	// inbox holds what came in until it is looked at; what overflows comes again.
@@ -314,9 +316,13 @@ func (g *Gossip) seek(ctx context.Context, list *memberlist.Memberlist) {
 	tick := time.NewTicker(g.time(seekEvery))
 	defer tick.Stop()
 	for {
-		for h, addr := range g.cfg.Others() {
-			if s, ok := g.State(h); (ok && s == nereid.HostAlive) || addr == "" || ctx.Err() != nil {
+		called := 0
+		for h, addr := range g.cfg.Others() { // in no order
+			if s, ok := g.State(h); (ok && s == nereid.HostAlive) || addr == "" || h == g.cfg.Host || ctx.Err() != nil {
 				continue
+			}
+			if called++; called > seekAtOnce {
+				break
 			}
 			if _, err := list.Join([]string{string(h) + "/" + addr}); err != nil {
 				g.log.Debug("a host does not answer the rumour", zap.String("host", string(h)), zap.Error(err))

@@ -52,9 +52,7 @@ func newWorld(t testing.TB, n int, loss float64) *world {
 	seeds := map[nereid.Host]string{}
 	for i := range n {
 		name, end := nereid.Host(fmt.Sprintf("h%d", i)), w.net.wire()
-		if len(seeds) < 2 {
-			seeds[name] = end.addr
-		}
+		seeds[name] = end.addr
 		m := &member{addr: end.addr}
 		m.Gossip = New(Config{
 			Host: name, Key: []byte("0123456789abcdef0123456789abcdef"), Log: zap.NewNop(), Transport: end,
@@ -93,7 +91,7 @@ func (w *world) await(t testing.TB, what string, cond func(self, other nereid.Ho
 			}
 		}
 		return poll.Success()
-	}, poll.WithTimeout(60*time.Second), poll.WithDelay(20*time.Millisecond))
+	}, poll.WithTimeout(60*time.Second), poll.WithDelay(time.Duration(20+2*len(w.hosts))*time.Millisecond)) // looking costs the square
 }
 
 func (w *world) sees(self, other nereid.Host, want nereid.HostState) bool {
