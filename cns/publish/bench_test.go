@@ -116,8 +116,8 @@ func BenchmarkRebuild(b *testing.B) {
 			runtime.KeepAlive(changes)
 		})
 	}
-	b.Run("records=100000/signed=true", func(b *testing.B) {
-		changes := large(100_000, signedBench(b)...)
+	b.Run("signed", func(b *testing.B) {
+		changes := large(10_000, signedBench(b)...) // a hundred thousand take seconds
 		for b.Loop() {
 			newBench(b).Apply(changes, 1)
 		}
