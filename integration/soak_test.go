@@ -33,9 +33,10 @@ const (
 	soakMetrics    = "127.0.0.1:9323"
 	// soakWarm is the part of the time after which memory is held against: caches and pools have filled by then.
 	soakWarm = 3
-	// soakGrowth bounds what the heap may gain from the warm part to the end. The events of the last hours are kept by
-	// design, a few hundred bytes each.
-	soakGrowth = 1.35
+	// soakGrowth bounds what the heap may gain from the warm part to the end, beside what is kept by design: the events of
+	// the last hours, and etcd's history until it is compacted, soakPerEvent bytes for each event together.
+	soakGrowth   = 1.15
+	soakPerEvent = 3 << 10
 )
 
 // TestSoak has several users do whatever comes to mind to fifty containers at once, for as long as SOAK says (30m),
@@ -367,7 +368,8 @@ func (s *soak) report(t *testing.T, heap []float64) {
 	if n := len(heap); n >= 2*soakWarm {
 		warm, end := slices.Max(heap[n/soakWarm:n/soakWarm*2]), slices.Max(heap[n-n/soakWarm:])
 		t.Logf("heap at most %.1f MB in the middle, %.1f MB at the end", warm/1e6, end/1e6)
-		if end > warm*soakGrowth {
+		kept := float64(s.host.Events(t)) * soakPerEvent
+		if end > warm*soakGrowth+kept {
 			t.Errorf("memory grows: %.1f MB, then %.1f MB", warm/1e6, end/1e6)
 		}
 	}

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,8 +12,25 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Records lists the keys of the state, events left out, which are kept for hours by design.
+// eventKeys is where the state has events, which are kept for hours by design.
+const eventKeys = "/nereid/v1/events/"
+
+// Records lists the keys of the state, events left out.
 func (h *Host) Records(t testing.TB) string {
+	t.Helper()
+	return strings.Join(slices.DeleteFunc(h.keys(t), isEvent), "\n")
+}
+
+// Events counts the events that the state keeps.
+func (h *Host) Events(t testing.TB) int {
+	t.Helper()
+	all := h.keys(t)
+	return len(all) - len(slices.DeleteFunc(slices.Clone(all), isEvent))
+}
+
+func isEvent(key string) bool { return strings.HasPrefix(key, eventKeys) }
+
+func (h *Host) keys(t testing.TB) (keys []string) {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints:   []string{"unix://" + filepath.Join(h.Dir, "exec", "etcd.sock")},
@@ -24,11 +42,8 @@ func (h *Host) Records(t testing.TB) string {
 	defer cancel()
 	res, err := c.Get(ctx, "/nereid/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	assert.NilError(t, err)
-	var keys []string
 	for _, kv := range res.Kvs {
-		if !strings.HasPrefix(string(kv.Key), "/nereid/v1/events/") {
-			keys = append(keys, string(kv.Key))
-		}
+		keys = append(keys, string(kv.Key))
 	}
-	return strings.Join(keys, "\n")
+	return keys
 }
