@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 
+	"github.com/containerd/errdefs"
 	"github.com/gorilla/mux"
 
 	"github.com/nereid-paas/nereid/api/answer"
@@ -19,7 +21,7 @@ type handlers struct {
 // Routes of hosts and of the daemon itself.
 func Routes(hosts Hosts, system System) []router.Route {
 	h := handlers{hosts, system}
-	return []router.Route{
+	routes := []router.Route{
 		router.Get(nereid.AdminPrefix+"/version", h.version),
 		router.Get(nereid.AdminPrefix+"/hosts", h.list),
 		router.Get(nereid.AdminPrefix+"/hosts/{name}", h.inspect),
@@ -28,6 +30,20 @@ func Routes(hosts Hosts, system System) []router.Route {
 		router.Post(nereid.AdminPrefix+"/hosts/{name}/resume", h.resume),
 		router.Delete(nereid.AdminPrefix+"/hosts/{name}", h.remove),
 		router.Post(nereid.AdminPrefix+"/tokens", h.token),
+	}
+	for i := range routes {
+		routes[i].Handler = administrators(routes[i].Handler)
+	}
+	return routes
+}
+
+// administrators keeps other accounts out: who makes tokens owns the fleet.
+func administrators(next router.Handler) router.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if a := nereid.AccountFrom(r.Context()); a != nereid.Admin {
+			return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("account %s does not administer the fleet", a))
+		}
+		return next(w, r)
 	}
 }
 

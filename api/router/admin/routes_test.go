@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -42,13 +43,19 @@ func (fakeSystem) Version(context.Context) types.Version {
 // ask serves one request and returns the handler's error beside what it wrote.
 func ask(t *testing.T, method, path string) (string, error) {
 	t.Helper()
+	return askAs(t, nereid.Admin, method, path)
+}
+
+func askAs(t *testing.T, a nereid.Account, method, path string) (string, error) {
+	t.Helper()
 	w := httptest.NewRecorder()
 	err := errors.New("no such route")
 	m := mux.NewRouter()
 	for _, rt := range Routes(fakeHosts{hosts: []nereid.HostStatus{{Name: "h1", State: nereid.HostAlive}}}, fakeSystem{}) {
 		m.Methods(rt.Method).Path(rt.Path).HandlerFunc(func(w2 http.ResponseWriter, r *http.Request) { err = rt.Handler(w2, r) })
 	}
-	m.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	r := httptest.NewRequest(method, path, nil)
+	m.ServeHTTP(w, r.WithContext(nereid.WithAccount(r.Context(), a)))
 	return w.Body.String(), err
 }
 
@@ -61,6 +68,14 @@ func TestHosts(t *testing.T) {
 	body, err = ask(t, "GET", "/nereid/v1/hosts")
 	assert.NilError(t, err)
 	assert.Assert(t, len(body) > 0 && body[0] == '[', body)
+}
+
+func TestOthersAreKeptOut(t *testing.T) {
+	for _, path := range []string{"POST /nereid/v1/tokens", "GET /nereid/v1/hosts", "DELETE /nereid/v1/hosts/h1"} {
+		method, path, _ := strings.Cut(path, " ")
+		_, err := askAs(t, "alice", method, path)
+		assert.ErrorIs(t, err, errdefs.ErrPermissionDenied)
+	}
 }
 
 func TestVersion(t *testing.T) {
