@@ -35,8 +35,8 @@ type Config struct {
 	Pace int
 }
 
-// Times of the rumour: a host that dies is suspected within two seconds, and counts as unreachable one later, so that
-// names of what ran there are gone within three or four.
+// Times of the rumour: a host that dies is suspected within some two seconds and unreachable half a second later, so that
+// names of what ran there are gone within about three.
 const (
 	probeInterval = 500 * time.Millisecond
 	probeTimeout  = 200 * time.Millisecond
@@ -49,7 +49,7 @@ const (
 	// syncEvery is how often two hosts compare all they know.
 	syncEvery = 15 * time.Second
 	// graceTime is how long a host that was given up is suspect before it is unreachable.
-	graceTime = time.Second
+	graceTime = 500 * time.Millisecond
 	// tellEvery is how often a host says how full it is, if that changed, and tellAnyway if it did not.
 	tellEvery  = time.Second
 	tellAnyway = 20 * time.Second
