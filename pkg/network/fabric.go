@@ -26,6 +26,7 @@ type Fabric struct {
 	cache *answerCache
 	// leaving are the links of removed containers.
 	leaving *leaving
+	mesh    *mesh
 
 	bridgesMu sync.Mutex
 	bridges   map[uint32]*bridge // by VNI
@@ -60,6 +61,7 @@ func New(cfg Config) (*Fabric, error) {
 		bridges: map[uint32]*bridge{}, sandboxes: map[nereid.ContainerID]*sandbox{},
 	}
 	f.leaving = newLeaving(f)
+	f.mesh = &mesh{log: f.log, holds: map[socket]*hold{}}
 	return f, nil
 }
 
@@ -91,6 +93,7 @@ func (f *Fabric) close() {
 		sb.stop()
 	}
 	f.sandboxes = map[nereid.ContainerID]*sandbox{}
+	f.mesh.close()
 	f.leaving.close()
 	f.fw.close()
 	f.nl.Close()

@@ -211,6 +211,7 @@ func (f *Fabric) hold(p Published) (*hold, error) {
 	if p.direct() {
 		return newHold(p, nil, f.log), nil
 	}
+	f.mesh.evict(p)
 	socket, err := bindPort(p.Proto, netip.AddrPortFrom(p.HostIP, p.HostPort))
 	if err != nil {
 		var errno unix.Errno
