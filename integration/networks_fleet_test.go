@@ -53,6 +53,29 @@ func TestNetworksSpanHosts(t *testing.T) {
 		reach(t, h, "near", "far")
 		reach(t, h, "far", "near")
 	})
+	t.Run("published ports answer on every host", func(t *testing.T) {
+		serveOn(t, h, other, "published", "-p", "8080:80", "-p", "127.0.0.1:8081:80")
+		for _, at := range []*lab.Host{h, other} {
+			fetch(t, at.On, "http://127.0.0.1:8080/")
+			fetch(t, at.On, "http://[::1]:8080/")
+			fetch(t, at.From, "http://"+at.Addr+":8080/")
+		}
+		fetch(t, other.On, "http://127.0.0.1:8081/")
+		r := h.Try(t, "run", "--rm", "-p", "8080:80", "-e", "constraint:node=="+h.Name, "busybox", "true")
+		assert.Assert(t, is.Contains(r.Stderr, "Bind for 0.0.0.0:8080 failed: port is already allocated"))
+		h.Docker(t, "rm", "-f", "published")
+		serveOn(t, h, h, "heir", "-p", "8080:80")
+		for _, at := range []*lab.Host{h, other} {
+			fetch(t, at.On, "http://127.0.0.1:8080/")
+		}
+		h.Docker(t, "rm", "-f", "heir")
+		eventually(t, 10*time.Second, func() error {
+			if r := other.On(t, "ss", "-Hltn", "sport", "=", ":8080"); r.Stdout != "" {
+				return fmt.Errorf("still there: %s", r.Stdout)
+			}
+			return nil
+		})
+	})
 	t.Run("packets as large as may be", func(t *testing.T) {
 		assert.Equal(t, h.Docker(t, "exec", "client", "cat", "/sys/class/net/eth0/mtu"), "1450", "1500 less what a frame grows by")
 		out := h.Docker(t, "exec", "client", "ping", "-c", "1", "-W", "2", "-s", "1422", "web")

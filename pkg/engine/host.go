@@ -141,6 +141,8 @@ type Network interface {
 	RemoveNetwork(ctx context.Context, n *state.Network) error
 	// SetRemotes has a network on this host reach these endpoints of other hosts, and no others.
 	SetRemotes(ctx context.Context, n *state.Network, remotes []network.Remote) error
+	// SetMesh makes the ports of other hosts' containers that this host answers on those given.
+	SetMesh(ctx context.Context, ports []network.MeshPort) error
 	// Restore makes what is there equal to what should be after a restart: namespaces, links and rules of no container
 	// named are removed, those of the named are kept as they are, resolvers and listeners opened again.
 	Restore(ctx context.Context, running []network.Restored) error

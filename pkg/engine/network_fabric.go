@@ -14,9 +14,10 @@ import (
 // Run has this host's part of each network follow what the state says of the other hosts, until the context ends: which
 // endpoints they have, and which networks are gone.
 func (n *Networks) Run(ctx context.Context) error {
-	w := n.State.View().Watch(state.KindContainer, state.KindNetwork, state.KindHost, state.KindMember)
+	w := n.State.View().Watch(state.KindContainer, state.KindNetwork, state.KindHost, state.KindMember, state.KindPort)
 	defer w.Close()
 	n.spanAll(ctx)
+	n.meshAll(ctx)
 	for {
 		changes, err := w.Next(ctx)
 		if err != nil {
@@ -29,6 +30,7 @@ func (n *Networks) Run(ctx context.Context) error {
 // react acts on what changed, once for each network.
 func (n *Networks) react(ctx context.Context, changes []state.Change) {
 	touched := map[nereid.NetworkID]*state.Network{}
+	ports := false
 	for _, c := range changes {
 		for _, rec := range []state.Record{c.Old, c.New} {
 			switch r := rec.(type) {
@@ -40,11 +42,39 @@ func (n *Networks) react(ctx context.Context, changes []state.Change) {
 				}
 			case *state.Host, *state.Member:
 				n.spanAll(ctx)
+				ports = true
+			case *state.Port:
+				ports = true
 			}
 		}
 	}
 	for _, record := range touched {
 		n.span(ctx, record)
+	}
+	if ports {
+		n.meshAll(ctx)
+	}
+}
+
+// meshAll has this host answer on the ports that containers of other hosts have published on every address. What is
+// published on one address answers there alone: that is an address of the owner.
+func (n *Networks) meshAll(ctx context.Context) {
+	var list []network.MeshPort
+	for _, p := range n.State.View().Ports() {
+		if p.Proto == "sctp" {
+			continue
+		}
+		for _, c := range p.Claims {
+			if c.Host == n.Host || !c.HostIP.IsUnspecified() {
+				continue
+			}
+			if at := n.addressOf(c.Host); at.IsValid() {
+				list = append(list, network.MeshPort{Proto: p.Proto, HostIP: c.HostIP, Port: p.Port, Owner: at})
+			}
+		}
+	}
+	if err := n.Network.SetMesh(ctx, list); err != nil {
+		n.Log.Error("ports of other hosts do not answer here", zap.Error(err))
 	}
 }
 

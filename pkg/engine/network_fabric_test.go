@@ -34,6 +34,14 @@ func TestNetworksFollowOtherHosts(t *testing.T) {
 	ep = there.Networks["blue"]
 	f.wantRemotes("blue", ep.MAC+" "+ep.Address.Addr().String()+" 192.0.2.2")
 
+	port := &state.Port{Proto: "tcp", Port: 8080, Claims: []state.PortClaim{
+		{HostIP: netip.IPv4Unspecified(), Host: "h2"}, {HostIP: netip.MustParseAddr("127.0.0.1"), Host: "h2"},
+	}}
+	f.commit(state.Put(port), state.Put(&state.Port{Proto: "tcp", Port: 8081, Claims: []state.PortClaim{{HostIP: netip.IPv4Unspecified(), Host: "h1"}}}))
+	f.wantMesh(1)
+	f.commit(state.Delete(port))
+	f.wantMesh(0)
+
 	gone := f.network("gone")
 	f.commit(state.Delete(gone), state.Delete(&state.NetworkName{Account: nereid.Admin, Name: "gone"}))
 	poll.WaitOn(t, func(poll.LogT) poll.Result {
@@ -61,5 +69,17 @@ func (f *netFixture) wantRemotes(network string, want ...string) {
 			return poll.Success()
 		}
 		return poll.Continue("endpoints elsewhere are %v, want %v", got, want)
+	}, poll.WithTimeout(10*time.Second))
+}
+
+func (f *netFixture) wantMesh(ports int) {
+	f.t.Helper()
+	poll.WaitOn(f.t, func(poll.LogT) poll.Result {
+		f.host.mu.Lock()
+		defer f.host.mu.Unlock()
+		if len(f.host.mesh) == ports {
+			return poll.Success()
+		}
+		return poll.Continue("answers for others on %v", f.host.mesh)
 	}, poll.WithTimeout(10*time.Second))
 }

@@ -69,6 +69,7 @@ type notedNetwork struct {
 	published []network.Published
 	busy      map[uint16]bool // ports of other processes
 	removed   []string
+	mesh      []network.MeshPort
 	remotes   map[string][]network.Remote // by network
 	fail      error
 }
@@ -118,6 +119,13 @@ func (h *notedNetwork) SetRemotes(_ context.Context, n *state.Network, remotes [
 		h.remotes = map[string][]network.Remote{}
 	}
 	h.remotes[n.Name] = remotes
+	return nil
+}
+
+func (h *notedNetwork) SetMesh(_ context.Context, ports []network.MeshPort) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mesh = ports
 	return nil
 }
 

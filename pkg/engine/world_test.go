@@ -411,6 +411,10 @@ func (n fakeNet) SetRemotes(context.Context, *state.Network, []network.Remote) e
 	return n.do("net.SetRemotes", func() error { return nil })
 }
 
+func (n fakeNet) SetMesh(context.Context, []network.MeshPort) error {
+	return n.do("net.SetMesh", func() error { return nil })
+}
+
 func (n fakeNet) RemoveNetwork(context.Context, *state.Network) error {
 	return n.do("net.RemoveNetwork", func() error { return nil })
 }
