@@ -56,7 +56,7 @@ func TestManyAtOnce(t *testing.T) {
 	assert.Equal(t, len(f.sandboxes), 0)
 }
 
-// BenchmarkAttachTo is one more container on a network that has many already: it costs the same.
+// BenchmarkAttachTo is one more container on a network that has none, a hundred or five hundred.
 func BenchmarkAttachTo(b *testing.B) {
 	for _, have := range []int{0, 100, 500} {
 		b.Run(strconv.Itoa(have), func(b *testing.B) {
