@@ -166,9 +166,15 @@ func (f *Fleet) KillHost(t testing.TB, h *Host) {
 	}
 }
 
-// close removes all containers of the fleet, then each host.
+// close removes all containers of the fleet, then each host; what a failure on the way leaves, too.
 func (f *Fleet) close(t testing.TB) {
 	t.Helper()
+	defer func() {
+		for _, h := range f.Hosts {
+			h.wipe(t)
+		}
+		execute(t, Cmd{}, nil, "ip", "netns", "delete", f.netns)
+	}()
 	for h := range f.paused {
 		f.Resume(t, h)
 	}
@@ -201,7 +207,6 @@ func (f *Fleet) close(t testing.TB) {
 	for _, h := range f.Hosts {
 		h.close(t)
 	}
-	execute(t, Cmd{}, nil, "ip", "netns", "delete", f.netns)
 }
 
 // running tells whether the daemon's process is there.
