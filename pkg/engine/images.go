@@ -100,6 +100,7 @@ type entry struct {
 	tagged  bool                // the user named it, rather than a registry: LastTagTime tells
 	comment string
 	parent  nereid.ImageID
+	brought bool // a copy of what is in the catalogue: one that was taken out meanwhile must not come back
 	// events are emitted in the transaction that makes the entry.
 	events func(*state.Image) []*state.Event
 }
@@ -133,6 +134,9 @@ func (i *Images) record(ctx context.Context, e entry) (img *state.Image, changed
 
 func (i *Images) recordOnce(ctx context.Context, e entry) (*state.Image, bool, error) {
 	old, known := i.State.View().Image(e.account, e.held.ID)
+	if e.brought && !known {
+		return nil, false, noSuchImage(string(e.held.ID))
+	}
 	img := i.imageRecord(e)
 	var ops []state.Op
 	changed := true

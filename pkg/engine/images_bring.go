@@ -9,9 +9,12 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.uber.org/zap"
 
 	"github.com/nereid-paas/nereid/pkg/image"
 	"github.com/nereid-paas/nereid/pkg/nereid"
@@ -19,8 +22,13 @@ import (
 	"github.com/nereid-paas/nereid/runtime"
 )
 
+// busyWait is how long a host waits that found all others busy with giving an image to somebody, unless one more has it
+// before.
+const busyWait = 500 * time.Millisecond
+
 // Bring makes sure that an image of the catalogue is on this host, and returns its record as it then is: from a host
-// that has it, else from the registry it came from. Whoever asks meanwhile waits for the one transfer.
+// that has it, else from the registry it came from. Whoever asks meanwhile waits for the one transfer; one that is given
+// up is gone on with by the next.
 func (i *Images) Bring(ctx context.Context, img *state.Image) (*state.Image, error) {
 	if slices.Contains(img.Hosts, i.Host) || i.Road == nil {
 		return img, nil
@@ -30,87 +38,135 @@ func (i *Images) Bring(ctx context.Context, img *state.Image) (*state.Image, err
 		return nil, err
 	}
 	defer unlock()
-	now, ok := i.State.View().Image(img.Account, img.ID)
-	if !ok {
-		return nil, noSuchImage(string(img.ID))
+	for {
+		now, ok := i.State.View().Image(img.Account, img.ID)
+		if !ok {
+			return nil, noSuchImage(string(img.ID))
+		}
+		if slices.Contains(now.Hosts, i.Host) {
+			return now, nil
+		}
+		held, err := i.fromAnywhere(ctx, now)
+		switch {
+		case image.Busy(err):
+			err = i.waitForHosts(ctx, now)
+		case err == nil:
+			return i.enterHere(ctx, img.Account, held)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	if slices.Contains(now.Hosts, i.Host) {
-		return now, nil
-	}
+}
+
+// fromAnywhere tries the hosts that have an image, in an order of chance, then its registry. When some host is busy and
+// none gave it, the error says so: image.Busy.
+func (i *Images) fromAnywhere(ctx context.Context, img *state.Image) (*image.Held, error) {
 	var errs []error
-	for _, src := range i.sources(now) {
-		got, err := i.bringFrom(ctx, now, src)
+	for _, h := range i.givers(img) {
+		held, err := i.fromHost(ctx, h, img)
 		if err == nil {
-			return got, nil
+			return held, nil
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", src.name, err))
-	}
-	if len(errs) == 0 {
-		errs = append(errs, errdefs.ErrUnavailable.WithMessage("no host that has it answers"))
-	}
-	return nil, fmt.Errorf("image %s cannot be had on host %s: %w", img.ID, i.Host, errors.Join(errs...))
-}
-
-// source is where an image may be had.
-type source struct {
-	name string
-	open func(context.Context) (*image.Repository, reference.Named, error)
-}
-
-// sources are the hosts that have an image and answer, in any order, so that many that want it ask each other; then
-// its registries.
-func (i *Images) sources(img *state.Image) []source {
-	var all []source
-	for _, h := range img.Hosts {
-		if h == i.Host || i.Fleet.State(h).Gone() {
-			continue
+		if !image.Busy(err) {
+			i.Log.Warn("an image could not be taken from a host", zap.String("image", string(img.ID)), zap.String("host", string(h)), zap.Error(err))
 		}
-		all = append(all, source{"host " + string(h), func(context.Context) (*image.Repository, reference.Named, error) {
-			return i.store.Peer(img.ID, url.URL{Scheme: "http", Host: string(h), Path: nereid.ContentPrefix}, &http.Client{Transport: i.Road})
-		}})
+		errs = append(errs, fmt.Errorf("from host %s: %w", h, err))
 	}
-	rand.Shuffle(len(all), func(a, b int) { all[a], all[b] = all[b], all[a] })
+	if n := slices.IndexFunc(errs, image.Busy); n >= 0 {
+		return nil, errs[n]
+	}
+	held, err := i.takeFromRegistry(ctx, img)
+	if err == nil {
+		return held, nil
+	}
+	return nil, errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("image %s cannot be brought to host %s: %v", shortImage(img.ID), i.Host, errors.Join(append(errs, err)...)))
+}
+
+// givers are the hosts to ask for an image.
+func (i *Images) givers(img *state.Image) []nereid.Host {
+	hosts := slices.DeleteFunc(slices.Clone(img.Hosts), func(h nereid.Host) bool {
+		return h == i.Host || i.Fleet.State(h).Gone()
+	})
+	rand.Shuffle(len(hosts), func(a, b int) { hosts[a], hosts[b] = hosts[b], hosts[a] })
+	return hosts
+}
+
+func (i *Images) fromHost(ctx context.Context, h nereid.Host, img *state.Image) (*image.Held, error) {
+	repo, _, err := i.store.Peer(img.ID, url.URL{Scheme: "http", Host: string(h), Path: nereid.ContentPrefix}, &http.Client{Transport: i.Road})
+	if err != nil {
+		return nil, err
+	}
+	return i.store.Take(ctx, img.Account, repo, img.Target, img.Manifest)
+}
+
+// takeFromRegistry takes an image by its repo digests, without credentials: those of whoever pulled it are not kept.
+func (i *Images) takeFromRegistry(ctx context.Context, img *state.Image) (*image.Held, error) {
+	err := errors.New("it did not come from a registry")
 	for _, d := range img.Digests {
-		named, err := reference.ParseNormalizedNamed(d)
-		if err != nil {
+		named, perr := reference.ParseNormalizedNamed(d)
+		if perr != nil {
 			continue // written by us: a registry less to ask
 		}
-		all = append(all, source{"registry " + reference.Domain(named), func(ctx context.Context) (*image.Repository, reference.Named, error) {
-			r, err := i.store.Connect(ctx, named, nil, "pull")
-			return r, named, err
-		}})
+		var held *image.Held
+		if held, err = i.takeFrom(ctx, img, named); err == nil {
+			return held, nil
+		}
+		err = fmt.Errorf("from registry %s: %w", reference.Domain(named), err)
 	}
-	return all
+	return nil, err
 }
 
-// bringFrom pulls an image by its digest and enters that this host has it.
-func (i *Images) bringFrom(ctx context.Context, img *state.Image, src source) (*state.Image, error) {
-	repo, named, err := src.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer repo.Close()
-	ref, err := reference.WithDigest(reference.TrimNamed(named), img.Target.Digest)
-	if err != nil {
-		return nil, err
-	}
-	platform, err := i.Platform(img)
-	if err != nil {
-		return nil, err
-	}
-	held, err := i.store.Pull(ctx, img.Account, repo, ref, &platform, image.NewProgress(io.Discard, func() {}))
-	if err != nil {
-		return nil, err
-	}
+func (i *Images) takeFrom(ctx context.Context, img *state.Image, named reference.Named) (held *image.Held, err error) {
+	err = i.fromRegistry(ctx, named, nil, func(repo *image.Repository) error {
+		held, err = i.store.Take(ctx, img.Account, repo, img.Target, img.Manifest)
+		return err
+	})
+	return held, err
+}
+
+// maxEnterTries bounds the tries to say that an image is here: every host that gets it at the same time is in the way
+// of all others once.
+const maxEnterTries = 100
+
+// enterHere makes an image that was brought last, and notes in the catalogue that this host has it.
+func (i *Images) enterHere(ctx context.Context, a nereid.Account, held *image.Held) (*state.Image, error) {
 	defer held.Release()
-	if held.ID != img.ID {
-		return nil, fmt.Errorf("%s gives image %s", src.name, held.ID)
+	e := entry{account: a, held: held, brought: true, events: func(*state.Image) []*state.Event { return nil }}
+	for try := 1; ; try++ {
+		img, _, err := i.record(ctx, e)
+		if !errdefs.IsAborted(err) || try == maxEnterTries {
+			return img, err
+		}
 	}
-	got, _, err := i.record(ctx, entry{account: img.Account, held: held, events: func(*state.Image) []*state.Event { return nil }})
-	return got, err
+}
+
+// waitForHosts waits a little, or until one more host has an image.
+func (i *Images) waitForHosts(ctx context.Context, img *state.Image) error {
+	w := i.State.View().Watch(state.KindImage)
+	defer w.Close()
+	if now, ok := i.State.View().Image(img.Account, img.ID); !ok || len(now.Hosts) > len(img.Hosts) {
+		return nil
+	}
+	wait, cancel := context.WithTimeout(ctx, busyWait)
+	defer cancel()
+	for {
+		changes, err := w.Next(wait)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return nil //nolint:nilerr // the little while is over
+		}
+		for _, c := range changes {
+			if r, ok := c.New.(*state.Image); !ok || r.ID == img.ID {
+				return nil
+			}
+		}
+	}
 }
 
 // Blob opens content of the account that asks, for another host.
@@ -147,12 +203,18 @@ func (i *Images) letGoOf(ctx context.Context, id nereid.ImageID) {
 		return
 	}
 	defer unlock()
-	i.dropUnrecorded(ctx, nereid.AccountFrom(ctx), id)
+	a := nereid.AccountFrom(ctx)
+	if kept, err := i.store.Kept(ctx, a); err == nil && !slices.Contains(kept, id) {
+		return // it was removed here
+	}
+	i.dropUnrecorded(ctx, a, id)
 	i.collect(ctx)
 }
 
 // imagePeers is what the use cases need of content that moves between hosts.
 type imagePeers interface {
+	// Take brings an image here from a repository; image.Busy tells errors that are over soon.
+	Take(ctx context.Context, a nereid.Account, r *image.Repository, target, manifest ocispec.Descriptor) (*image.Held, error)
 	// Peer is another host's content of an image as a repository, and what to call the image there.
 	Peer(id nereid.ImageID, base url.URL, client *http.Client) (*image.Repository, reference.Named, error)
 	Blob(ctx context.Context, a nereid.Account, d string, manifest bool) (*image.Blob, error)

@@ -59,7 +59,7 @@ func (s *Store) fetch(h *hold, r *Repository, d ocispec.Descriptor, p *Progress)
 		if h.ctx.Err() != nil {
 			return h.ctx.Err()
 		}
-		if final(err) || attempt >= s.cfg.Attempts {
+		if final(err) || r.once || attempt >= s.cfg.Attempts {
 			return err
 		}
 		if err := s.waitRetry(h.ctx, attempt, shortID(d.Digest.String()), p); err != nil {

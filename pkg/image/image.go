@@ -71,6 +71,7 @@ func (c Config) withDefaults() Config {
 type Store struct {
 	cfg       Config
 	unpacking keyed
+	giving    giving
 	transport func(*endpoint) http.RoundTripper
 	lookup    func(context.Context, string) []netip.Addr
 }

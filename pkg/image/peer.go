@@ -29,7 +29,7 @@ func (s *Store) Peer(id nereid.ImageID, base url.URL, client *http.Client) (*Rep
 		return nil, nil, fmt.Errorf("image %q: %w: %w", id, err, errdefs.ErrInvalidArgument)
 	}
 	a := &authorizer{client: client, agent: s.cfg.UserAgent}
-	return &Repository{name: name, base: base, client: client, auth: a, agent: s.cfg.UserAgent}, name, nil
+	return &Repository{name: name, base: base, client: client, auth: a, agent: s.cfg.UserAgent, once: true}, name, nil
 }
 
 // Blob is one piece of content that this host has, open to be read at any place. Close it after use.
@@ -43,7 +43,8 @@ type Blob struct {
 // maxManifest bounds what is looked into to find out whether it is a manifest.
 const maxManifest = maxAnswer
 
-// Blob opens content of the account by its digest. manifest tells that it is asked for as one, and wants its type.
+// Blob opens content of the account by its digest. manifest tells that it is asked for as one, and wants its type. A
+// large blob that several are reading already is a *BusyError.
 func (s *Store) Blob(ctx context.Context, a nereid.Account, d string, manifest bool) (*Blob, error) {
 	dig, err := digest.Parse(d)
 	if err != nil {
@@ -53,6 +54,14 @@ func (s *Store) Blob(ctx context.Context, a nereid.Account, d string, manifest b
 	ra, err := s.content().ReaderAt(ctx, ocispec.Descriptor{Digest: dig})
 	if err != nil {
 		return nil, fmt.Errorf("content %s: %w", dig, err)
+	}
+	if ra.Size() >= largeBlob && !manifest {
+		if !s.giving.begin(dig) {
+			ra.Close()
+			return nil, &BusyError{dig}
+		}
+		closer := &counted{close: ra.Close, end: func() { s.giving.end(dig) }}
+		return &Blob{ReadSeeker: io.NewSectionReader(ra, 0, ra.Size()), Closer: closer, Digest: dig}, nil
 	}
 	b := &Blob{ReadSeeker: io.NewSectionReader(ra, 0, ra.Size()), Closer: ra, Digest: dig}
 	if manifest {

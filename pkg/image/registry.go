@@ -18,6 +18,7 @@ import (
 // Repository is one repository of a registry, as one user sees it. Methods may be called at once.
 type Repository struct {
 	name   reference.Named
+	once   bool // what fails is not tried again there
 	base   url.URL
 	client *http.Client
 	auth   *authorizer
