@@ -38,9 +38,10 @@ type Config struct {
 	Hosts      admin.Hosts
 	Names      admin.Names
 
-	// Placed and Content are what other hosts ask for; nil: this server is not theirs.
+	// Placed, Content and Data are what other hosts ask for; nil: this server is not theirs.
 	Placed  peer.Containers
 	Content peer.Images
+	Data    peer.Volumes
 
 	// Version of the engine for the Server header.
 	Version string
@@ -75,7 +76,7 @@ func Routes(cfg Config) []router.Route {
 		all = append(all, routes...)
 	}
 	if cfg.Placed != nil {
-		all = append(all, peer.Routes(cfg.Placed, cfg.Content)...)
+		all = append(all, peer.Routes(cfg.Placed, cfg.Content, cfg.Data)...)
 	}
 	return all
 }

@@ -149,7 +149,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	deps := engine.Deps{
 		Host: d.host, DC: o.dc, Zone: o.zone, Version: version, DataRoot: o.dataRoot, ExecRoot: o.execRoot,
 		State: d.store, Runtime: d.runtime, Network: d.fabric, Volumes: d.data, Fleet: d.fleet.live, LabelProblems: labelProblems, Log: d.log,
-		States: d.fleet.live, Peers: peers{d.fleet.forwarder}, Road: d.fleet.forwarder, DefaultRuntime: o.defaultRuntime, IDMap: ids,
+		Peers: peers{d.fleet.forwarder}, Road: d.fleet.forwarder, DefaultRuntime: o.defaultRuntime, IDMap: ids,
 	}
 	d.networks = engine.NewNetworks(deps, pool)
 	d.volumes = engine.NewVolumes(deps)
@@ -175,7 +175,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 		Forwarder: owners{view: d.store.View(), host: d.host, to: d.fleet.forwarder},
 	}
 	d.api = server.New(cfg)
-	d.peers, d.forwarded = forwarded(cfg, d.fleet, d.containers, d.images)
+	d.peers, d.forwarded = forwarded(cfg, d.fleet, d.containers, d.images, d.volumes)
 	return nil
 }
 

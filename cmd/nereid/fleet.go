@@ -294,8 +294,8 @@ func (f *fleet) WaitShown(ctx context.Context, rev int64) error {
 }
 
 // forwarded is the API as other hosts use it: on behalf of whom they say, and never passed on again.
-func forwarded(cfg server.Config, f *fleet, c *engine.Containers, i *engine.Images) (*server.Server, http.Handler) {
-	cfg.Placed, cfg.Content = takes{c}, i
+func forwarded(cfg server.Config, f *fleet, c *engine.Containers, i *engine.Images, v *engine.Volumes) (*server.Server, http.Handler) {
+	cfg.Placed, cfg.Content, cfg.Data = takes{c}, i, v
 	cfg.Forwarder, cfg.Authenticator = nil, peer.Forwarded
 	s := server.New(cfg)
 	return s, peer.InStep(s, f)

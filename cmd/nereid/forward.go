@@ -28,7 +28,11 @@ func (r owners) Owner(ctx context.Context, kind router.Kind, ref string) (nereid
 	case router.Exec:
 		owner = r.execOwner(nereid.ExecID(ref))
 	case router.Volume:
-		if v, ok := r.view.Volume(nereid.AccountFrom(ctx), ref); ok && v.Home != "" {
+		v, ok := r.view.Volume(nereid.AccountFrom(ctx), ref)
+		if !ok || v.Home == "" {
+			break
+		}
+		if _, there := r.view.Member(v.Home); there { // else its data is gone with the host, and its record may go anywhere
 			owner = v.Home
 		}
 	case router.Build: // where it was asked for

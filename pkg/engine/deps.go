@@ -26,8 +26,6 @@ type Deps struct {
 
 	// LabelProblems says what is wrong with labels that the name service reads; nil: nothing ever is.
 	LabelProblems func(labels map[string]string) []string
-	// States tells how other hosts do; nil: those in the state are alive.
-	States HostStates
 	// Peers are the other hosts; nil: containers are created here only.
 	Peers Peers
 	// Road leads to other hosts, named by the host of a request's URL, for the account of its context; nil: there are none.

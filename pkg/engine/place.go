@@ -21,7 +21,7 @@ type Order struct {
 	Request backend.ContainerCreateConfig
 }
 
-// Peers has other hosts create containers.
+// Peers has other hosts do what only they can, for the account of the context.
 type Peers interface {
 	// CreateOn has a host do what CreateHere does there, for the account of the context. Its error is of the class that
 	// it had there, and a *Refusal where it was one there, or where the host was not reached at all. Of class

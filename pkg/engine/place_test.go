@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -69,7 +71,12 @@ func newTestFleet(t *testing.T, hosts int, memory int64) *testFleet {
 		}))
 		assert.NilError(t, err)
 	}
-	f.addImage("busybox")
+	var all []nereid.Host
+	for _, h := range f.hosts {
+		all = append(all, h.Host)
+	}
+	f.addImage("busybox", all...)
+	f.addImage("rare", "h1")
 	f.settle()
 	return f
 }
@@ -85,7 +92,7 @@ func (f *testFleet) addHost(name nereid.Host, cfg state.Config) *testHost {
 	root := f.t.TempDir()
 	deps := Deps{
 		Host: name, DataRoot: root + "/data", ExecRoot: root + "/exec", State: store, Runtime: d, Network: fakeNet{d}, Volumes: vols{d},
-		Log: zap.NewNop(), Peers: f, States: f,
+		Log: zap.NewNop(), Peers: f, Road: f, Fleet: NewLiveness(name, store.View(), func() Rumour { return f }),
 	}
 	c := NewContainers(deps, NewNetworks(deps), NewVolumes(deps), NewImages(deps, nil))
 	c.alive, c.features = d.w.alive, func() *sysinfo.SysInfo { return allFeatures }
@@ -122,15 +129,31 @@ func (f *testFleet) CreateOn(ctx context.Context, to nereid.Host, o Order) (cont
 	return f.host(to).CreateHere(ctx, arrived)
 }
 
-// State implements HostStates.
-func (f *testFleet) State(h nereid.Host) nereid.HostState {
+// RoundTrip implements http.RoundTripper for what is asked about volumes.
+func (f *testFleet) RoundTrip(r *http.Request) (*http.Response, error) {
+	name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	v, w := f.host(nereid.Host(r.URL.Host)).volumes, httptest.NewRecorder()
+	size, err := v.UsageHere(r.Context(), name)
+	if r.Method == http.MethodDelete {
+		err = v.Remove(r.Context(), name, true)
+	}
+	if err != nil {
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+	fmt.Fprint(w, size)
+	return w.Result(), nil
+}
+
+// State implements Rumour.
+func (f *testFleet) State(h nereid.Host) (nereid.HostState, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s, ok := f.rumoured[h]; ok {
-		return s
-	}
-	return nereid.HostAlive
+	s, ok := f.rumoured[h]
+	return s, ok
 }
+
+// Gone implements Rumour.
+func (f *testFleet) Gone(nereid.Host) <-chan struct{} { return nil }
 
 func (f *testFleet) host(name nereid.Host) *testHost {
 	for _, h := range f.hosts {
@@ -142,13 +165,13 @@ func (f *testFleet) host(name nereid.Host) *testHost {
 	return nil
 }
 
-func (f *testFleet) addImage(name string) {
+func (f *testFleet) addImage(name string, on ...nereid.Host) {
 	f.t.Helper()
-	raw, err := json.Marshal(map[string]any{"os": "linux", "architecture": "amd64", "config": container.Config{Cmd: []string{"sh"}, ExposedPorts: nat.PortSet{"80/tcp": {}}}, "rootfs": map[string]any{"type": "layers", "diff_ids": []string{}}})
+	raw, err := json.Marshal(map[string]any{"os": "linux", "architecture": "amd64", "config": container.Config{Cmd: []string{"sh"}, Labels: map[string]string{"name": name}, ExposedPorts: nat.PortSet{"80/tcp": {}}}, "rootfs": map[string]any{"type": "layers", "diff_ids": []string{}}})
 	assert.NilError(f.t, err)
 	id := nereid.ImageID(digest.FromBytes(raw))
 	img := &state.Image{
-		Account: nereid.Admin, ID: id, Config: raw, Hosts: []nereid.Host{"h1"},
+		Account: nereid.Admin, ID: id, Config: raw, Hosts: on,
 		Manifest: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(name), Size: 1},
 	}
 	_, err = f.hosts[0].store.Commit(f.ctx, state.Put(img), state.Put(&state.Tag{Account: nereid.Admin, Ref: "docker.io/library/" + name + ":latest", Image: id}))
@@ -279,7 +302,7 @@ func TestPlaceInAFleet(t *testing.T) {
 		}, host: "h3"},
 		{name: "container", change: env("affinity:container==db"), host: "h3"},
 		{name: "its label", change: env("affinity:tier==back"), host: "h3"},
-		{name: "image", change: env("affinity:image==busybox"), host: "h1"},
+		{name: "image", change: env("affinity:image==rare"), host: "h1"},
 		{name: "not", change: env("affinity:container!=db", "constraint:node!=h2"), host: "h1"},
 		{name: "link", change: func(s *spec) { s.host.Links = []string{"db:db"} }, host: "h3"},
 		{name: "volumes from", change: func(s *spec) { s.host.VolumesFrom = []string{"data:ro"} }, host: "h1"},
@@ -365,6 +388,27 @@ func TestHostsThatDoNotAnswer(t *testing.T) {
 	})
 }
 
+// TestHostsThatTakeNothing: one is drained, one has lost its lease, and both are of the fleet still.
+func TestHostsThatTakeNothing(t *testing.T) {
+	f := newTestFleet(t, 3, 1<<30)
+	h2, _ := f.hosts[0].store.View().Host("h2")
+	h3, _ := f.hosts[0].store.View().Host("h3")
+	drained := *h2
+	drained.Draining = true
+	_, err := f.hosts[0].store.Commit(f.ctx, state.Put(&drained), state.Delete(h3),
+		state.Create(&state.Member{Name: "h3", Facts: *h3}), state.Create(&state.Member{Name: "h4"})) // which was let in and did not start yet
+	assert.NilError(t, err)
+	f.settle()
+	for range 3 {
+		assert.Equal(t, f.mustCreate("h2", ""), nereid.Host("h1"))
+	}
+	_, err = f.create("h2", "", func(s *spec) { s.host.Memory = 2 << 30 })
+	failsWith(t, err, errdefs.IsResourceExhausted,
+		"no host fits: 1 of 3 hosts does not answer (h3); 1 of 3 hosts takes no new containers (drained: h2); 1 of 3 hosts lacks memory")
+	_, err = f.host("h2").CreateHere(f.ctx, Order{ID: nereid.NewContainerID(), Request: backend.ContainerCreateConfig{Config: &container.Config{Image: "busybox"}, HostConfig: &container.HostConfig{}}})
+	failsWith(t, err, errdefs.IsUnavailable, "host h2 refuses the container: it takes no new containers")
+}
+
 // TestOwnerRefuses: a host goes by what it has itself, whatever the endpoint believes.
 func TestOwnerRefuses(t *testing.T) {
 	f := newTestFleet(t, 2, 1<<30)
@@ -425,7 +469,7 @@ func TestSnapshotIsTheView(t *testing.T) {
 	f := newTestFleet(t, 3, 1<<30)
 	f.mustCreate("h1", "one")
 	f.mustCreate("h2", "two", func(s *spec) { s.host.Memory = 100 << 20 })
-	f.addImage("other")
+	f.addImage("other", "h1", "h2")
 	f.settle()
 	_, err := f.hosts[0].store.Commit(f.ctx, state.Delete(&state.Host{Name: "h3"}), state.Delete(&state.Tag{Account: nereid.Admin, Ref: "docker.io/library/other:latest"}))
 	assert.NilError(t, err)

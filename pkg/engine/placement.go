@@ -13,33 +13,27 @@ import (
 	"github.com/nereid-paas/nereid/scheduler/snapshot"
 )
 
-// HostStates tells how hosts do.
-type HostStates interface {
-	// State of a host, by rumour. It does not block.
-	State(h nereid.Host) nereid.HostState
-}
-
 // statesAge is how old what is rumoured may be when a container is placed: rumours take longer to arrive.
 const statesAge = 250 * time.Millisecond
 
 // placement is this host's picture of the fleet for the scheduler, with what is reserved for containers under way. It
 // follows the state's view, and is made at the first question. All methods may be called at once.
 type placement struct {
-	host   nereid.Host
-	view   *state.View
-	states HostStates // nil: hosts of which there is a record are alive
-	alone  bool       // no other host can be asked
+	host  nereid.Host
+	view  *state.View
+	live  *Liveness
+	alone bool // no other host can be asked
 
 	mu      sync.Mutex
 	fleet   *snapshot.Snapshot // nil before the first question
 	watcher *state.Watcher
 	// underway are the reservations that have no record yet.
 	underway map[nereid.ContainerID]struct{}
-	asked    time.Time // when states were asked last
+	asked    time.Time // how hosts do
 }
 
 func newPlacement(d Deps) *placement {
-	return &placement{host: d.Host, view: d.State.View(), states: d.States, alone: d.Peers == nil, underway: map[nereid.ContainerID]struct{}{}}
+	return &placement{host: d.Host, view: d.State.View(), live: d.Fleet, alone: d.Peers == nil, underway: map[nereid.ContainerID]struct{}{}}
 }
 
 // close ends the watching.
@@ -114,7 +108,7 @@ func (p *placement) catchUpLocked() {
 	if _, ok := p.fleet.Find(p.host); !ok { // its record is being written
 		p.fleet.PutHost(snapshot.Host{Name: p.host})
 	}
-	if now := time.Now(); p.states != nil && now.Sub(p.asked) >= statesAge {
+	if now := time.Now(); now.Sub(p.asked) >= statesAge {
 		p.asked = now
 		for slot := range p.fleet.Known().All() {
 			p.listenLocked(p.fleet.Host(slot).Name)
@@ -124,10 +118,13 @@ func (p *placement) catchUpLocked() {
 
 // beginLocked makes the picture from all that is there.
 func (p *placement) beginLocked() {
-	p.watcher = p.view.Watch(state.KindHost, state.KindContainer, state.KindImage, state.KindTag)
+	p.watcher = p.view.Watch(state.KindHost, state.KindMember, state.KindContainer, state.KindImage, state.KindTag)
 	p.fleet = snapshot.New()
 	for _, h := range p.view.Hosts() {
-		p.learnHostLocked(h, false)
+		p.learnHostLocked(h.Name)
+	}
+	for _, m := range p.view.Members() {
+		p.learnHostLocked(m.Name)
 	}
 	accounts := map[nereid.Account]struct{}{nereid.Admin: {}}
 	for _, a := range p.view.Accounts() {
@@ -151,7 +148,9 @@ func (p *placement) learnLocked(c state.Change) {
 	gone := c.New == nil
 	switch r := record.(type) {
 	case *state.Host:
-		p.learnHostLocked(r, gone)
+		p.learnHostLocked(r.Name)
+	case *state.Member:
+		p.learnHostLocked(r.Name)
 	case *state.Container:
 		p.learnContainerLocked(r, gone)
 	case *state.Image:
@@ -164,16 +163,21 @@ func (p *placement) learnLocked(c state.Change) {
 	}
 }
 
-func (p *placement) learnHostLocked(r *state.Host, gone bool) {
-	switch {
-	case p.alone && r.Name != p.host:
-		return
-	case gone:
-		p.fleet.RemoveHost(r.Name)
+// learnHostLocked looks a host up as it is now: one that has lost its lease is of the fleet still.
+func (p *placement) learnHostLocked(h nereid.Host) {
+	if p.alone && h != p.host {
 		return
 	}
-	p.fleet.PutHost(placedHost(r))
-	p.listenLocked(r.Name)
+	facts, ok := p.view.Host(h)
+	if m, member := p.view.Member(h); !ok && member {
+		facts, ok = &m.Facts, m.Facts.Name != "" // which it says when it starts for the first time
+	}
+	if !ok {
+		p.fleet.RemoveHost(h)
+		return
+	}
+	p.fleet.PutHost(placedHost(facts))
+	p.listenLocked(h)
 }
 
 func (p *placement) learnContainerLocked(r *state.Container, gone bool) {
@@ -196,11 +200,9 @@ func (p *placement) learnImageLocked(a nereid.Account, id nereid.ImageID) {
 
 // listenLocked asks how a host does. Of this one there is no doubt.
 func (p *placement) listenLocked(h nereid.Host) {
-	if p.states == nil || h == p.host {
-		return
-	}
 	health := snapshot.Alive
-	switch s := p.states.State(h); {
+	switch s := p.live.State(h); {
+	case h == p.host:
 	case s.Gone():
 		health = snapshot.Unreachable
 	case s == nereid.HostSuspect:

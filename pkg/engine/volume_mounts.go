@@ -284,7 +284,7 @@ func within(p, dir string) bool {
 }
 
 // hold returns the volume asked for, new or not, and enters the ops that keep it there for this container: a volume
-// without a home gets one, and one that a remove is about to take away is put back.
+// without a home gets this host for one, and one that a remove is about to take away is put back.
 func (r *mountResolver) hold(want apivolume.CreateOptions) (*state.Volume, error) {
 	if want.Name == "" {
 		want.Name = randomVolumeName()
@@ -298,6 +298,12 @@ func (r *mountResolver) hold(want apivolume.CreateOptions) (*state.Volume, error
 		return nil, err
 	}
 	switch {
+	case shared(rec):
+		if len(ops) == 0 {
+			kept := *rec
+			rec, ops = &kept, []state.Op{state.Put(&kept)}
+		}
+		rec.Home = "" // it has none: every host can mount it
 	case len(ops) > 0:
 		rec.Home = r.v.Host
 	case rec.Home == "":

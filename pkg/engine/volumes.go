@@ -178,8 +178,8 @@ func (v *Volumes) Remove(ctx context.Context, name string, force bool) error {
 	return v.remove(ctx, r)
 }
 
-// remove takes a volume out of the state, then its data off the disk.
-func (v *Volumes) remove(ctx context.Context, r *state.Volume) error {
+// removeHere takes a volume out of the state, then its data off this host's disk.
+func (v *Volumes) removeHere(ctx context.Context, r *state.Volume) error {
 	unlock, err := v.locks.lock(ctx, r)
 	if err != nil {
 		return err
@@ -262,11 +262,8 @@ func (v *Volumes) pruneOne(ctx context.Context, r *state.Volume, report *apivolu
 	if len(v.State.View().VolumeUsers(r.Account, r.Name)) > 0 {
 		return
 	}
-	var size int64
-	var err error
-	if v.elsewhere(r.Home) { // which knows its size, and does not say
-		err = v.removeOn(ctx, r.Home, r.Name)
-	} else if size, err = v.Volumes.Usage(ctx, r); err == nil {
+	size, err := v.usage(ctx, r)
+	if err == nil {
 		err = v.remove(ctx, r)
 	}
 	if err != nil {
@@ -330,6 +327,7 @@ func (v *Volumes) describe(r *state.Volume) *apivolume.Volume {
 		Name:       r.Name,
 		Options:    r.Options,
 		Scope:      "local",
+		Status:     v.status(r),
 	}
 }
 
@@ -337,17 +335,14 @@ func (v *Volumes) mountpoint(r *state.Volume) string {
 	return volume.Mountpoint(v.DataRoot, r.Account, r.Name)
 }
 
-// DiskUsage measures the account's volumes that lie on this host and have no options; the size of others is -1.
+// DiskUsage measures the account's volumes that have no options, each where it lies.
 func (v *Volumes) DiskUsage(ctx context.Context) (*apivolume.DiskUsage, error) {
 	du := &apivolume.DiskUsage{Items: []*apivolume.Volume{}}
 	for _, r := range v.State.View().Volumes(nereid.AccountFrom(ctx)) {
 		if len(r.Options) > 0 {
 			continue
 		}
-		size, err := int64(-1), error(nil)
-		if !v.elsewhere(r.Home) {
-			size, err = v.Volumes.Usage(ctx, r)
-		}
+		size, err := v.usage(ctx, r)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)

@@ -78,6 +78,12 @@ func (o Options) checkDevice() error {
 // Mounted tells whether something is mounted at the volume's place while it is in use.
 func (o Options) Mounted() bool { return o.Type != "" || o.Device != "" }
 
+// sharedTypes are file systems that a server gives to every host alike.
+var sharedTypes = []string{"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs"}
+
+// Shared tells whether every host that mounts the volume finds the same data.
+func (o Options) Shared() bool { return slices.Contains(sharedTypes, o.Type) }
+
 // binds tells whether a directory of the host is mounted.
 func (o Options) binds() bool { return o.has("bind") || o.has("rbind") }
 

@@ -28,13 +28,21 @@ type Containers interface {
 
 // Images has content.
 type Images interface {
-	// Blob opens content by its digest; as a manifest it has a media type.
+	// Blob opens content by its digest; as a manifest it has a media type. An error with a method Busy() bool says that
+	// others are given it just now.
 	Blob(ctx context.Context, digest string, manifest bool) (io.ReadSeeker, io.Closer, string, error)
+}
+
+// Volumes has data.
+type Volumes interface {
+	// UsageHere is the size in bytes of a volume whose data is on this host.
+	UsageHere(ctx context.Context, name string) (int64, error)
 }
 
 // Paths of the routes.
 const (
 	CreatePath  = nereid.AdminPrefix + "/placed"
+	UsagePath   = nereid.AdminPrefix + "/volumes/" // NAME
 	contentPath = nereid.ContentPrefix + "/v2/{name:.*}/"
 )
 
@@ -50,13 +58,15 @@ type Placed struct {
 type handlers struct {
 	containers Containers
 	images     Images
+	volumes    Volumes
 }
 
 // Routes between hosts. They are served to hosts only.
-func Routes(c Containers, i Images) []router.Route {
-	h := handlers{c, i}
+func Routes(c Containers, i Images, v Volumes) []router.Route {
+	h := handlers{c, i, v}
 	return []router.Route{
 		router.Post(CreatePath, h.create),
+		router.Get(UsagePath+"{name}", h.usage),
 		router.Get(contentPath+"manifests/{digest}", h.manifest),
 		router.Head(contentPath+"manifests/{digest}", h.manifest),
 		router.Get(contentPath+"blobs/{digest}", h.blob),
@@ -81,13 +91,32 @@ func (h handlers) create(w http.ResponseWriter, r *http.Request) error {
 	return answer.JSON(w, http.StatusCreated, resp)
 }
 
+func (h handlers) usage(w http.ResponseWriter, r *http.Request) error {
+	size, err := h.volumes.UsageHere(r.Context(), mux.Vars(r)["name"])
+	if err != nil {
+		return err
+	}
+	return answer.JSON(w, http.StatusOK, size)
+}
+
 func (h handlers) manifest(w http.ResponseWriter, r *http.Request) error { return h.serve(w, r, true) }
 
 func (h handlers) blob(w http.ResponseWriter, r *http.Request) error { return h.serve(w, r, false) }
 
+// tooMany says in the registry's way that others are given the same just now.
+func tooMany(w http.ResponseWriter, err error) error {
+	w.Header().Set("Retry-After", "1")
+	said := map[string]string{"code": "TOOMANYREQUESTS", "message": err.Error()}
+	return answer.JSON(w, http.StatusTooManyRequests, map[string]any{"errors": []map[string]string{said}})
+}
+
 func (h handlers) serve(w http.ResponseWriter, r *http.Request, manifest bool) error {
 	d := mux.Vars(r)["digest"]
 	body, closer, kind, err := h.images.Blob(r.Context(), d, manifest)
+	var busy interface{ Busy() bool }
+	if errors.As(err, &busy) && busy.Busy() {
+		return tooMany(w, err)
+	}
 	if err != nil {
 		return err
 	}
