@@ -1,0 +1,144 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+
+	"github.com/nereid-paas/nereid/integration/lab"
+)
+
+// where tells the host of a container.
+func where(t *testing.T, from *lab.Host, name string) string {
+	t.Helper()
+	return from.Docker(t, "inspect", "-f", "{{.Node.Name}}", name)
+}
+
+// TestFleetPlacement is what a user sees of placement in a fleet of three, asked at the first host, where alone the
+// image was loaded.
+func TestFleetPlacement(t *testing.T) {
+	f := lab.NewFleet(t, lab.FleetOptions{Hosts: 3})
+	h1, h2, h3 := f.Hosts[0], f.Hosts[1], f.Hosts[2]
+	h1.Load(t, "busybox:latest", lab.Busybox(t))
+
+	t.Run("spread, with the image going along", func(t *testing.T) {
+		on := map[string]int{}
+		for i := range 6 {
+			name := fmt.Sprintf("web%d", i)
+			h1.Docker(t, "run", "-d", "--name", name, "busybox", "sleep", "600")
+			on[where(t, h2, name)]++
+		}
+		assert.DeepEqual(t, on, map[string]int{h1.Name: 2, h2.Name: 2, h3.Name: 2})
+	})
+	t.Run("in the foreground, wherever it runs", func(t *testing.T) {
+		for _, h := range f.Hosts {
+			r := h1.TryWith(t, lab.Cmd{Stdin: "word\n"}, "run", "--rm", "-i", "-e", onHost(h), "busybox", "sh", "-c", "read x; echo got $x; exit 4")
+			assert.Equal(t, r.Code, 4, r.Combined())
+			assert.Equal(t, r.Stdout, "got word\n")
+		}
+	})
+	t.Run("beside and apart", func(t *testing.T) {
+		h1.Docker(t, "run", "-d", "--name", "db", "-e", onHost(h3), "--label", "tier=back", "busybox", "sleep", "600")
+		for name, args := range map[string][]string{
+			"by-name":    {"-e", "affinity:container==db"},
+			"by-label":   {"--label", `com.docker.swarm.affinities=["tier==b*"]`},
+			"by-link":    {"--link", "db"},
+			"by-network": {"--network", "container:db"},
+			"by-pid":     {"--pid", "container:db"},
+		} {
+			h2.Docker(t, append(append([]string{"run", "-d", "--name", name}, args...), "busybox", "sleep", "600")...)
+			assert.Equal(t, where(t, h1, name), h3.Name, name)
+		}
+		apart := `com.docker.swarm.affinities=["container!=db","container!=apart*"]` // of two -e that begin alike docker sends one
+		for i := range 2 {
+			h1.Docker(t, "create", "--name", fmt.Sprintf("apart%d", i), "--label", apart, "busybox")
+		}
+		runCases(t, h2, []cliCase{
+			{name: "no host left", args: "create --name apart2 --label '" + apart + "' busybox", code: 1, stderr: "no host fits: "},
+			{name: "too much", args: "create -m 100000g busybox", code: 1, stderr: "3 of 3 hosts lack memory (largest free "},
+			{name: "no such image", args: "create --pull never nosuch", code: 1, stderr: "No such image: nosuch:latest"},
+			{name: "a name that is taken", args: "create --name db busybox", code: 1, stderr: `Conflict. The container name "/db" is already in use by container`},
+			{name: "refused where it is made", args: "create -e " + onHost(h3) + " --ipc nonsense busybox", code: 1, stderr: "invalid IPC mode: nonsense"},
+		})
+	})
+	t.Run("a volume stays where it was used first", func(t *testing.T) {
+		h1.Docker(t, "volume", "create", "late")
+		h1.Docker(t, "run", "--rm", "-v", "late:/data", "-e", onHost(h2), "busybox", "sh", "-c", "echo kept > /data/file")
+		for _, h := range f.Hosts {
+			assert.Equal(t, h.Docker(t, "run", "--rm", "-v", "late:/data", "busybox", "cat", "/data/file"), "kept")
+		}
+		h3.Docker(t, "create", "--name", "holder", "-v", "late:/data", "busybox")
+		assert.Equal(t, where(t, h1, "holder"), h2.Name)
+		h1.Docker(t, "create", "--name", "follower", "--volumes-from", "holder", "busybox")
+		assert.Equal(t, where(t, h1, "follower"), h2.Name)
+		r := h1.Try(t, "create", "-v", "late:/data", "-e", onHost(h1), "busybox")
+		assert.Assert(t, is.Contains(r.Stderr, "do not have volume late: its data is on "+h2.Name))
+	})
+	t.Run("a volume is removed where it is", func(t *testing.T) {
+		h1.Docker(t, "run", "--rm", "-v", "away:/data", "-e", onHost(h3), "busybox", "sh", "-c", "dd if=/dev/zero of=/data/file bs=1M count=3 2>/dev/null")
+		assert.Equal(t, h1.Docker(t, "volume", "inspect", "-f", "{{.Status.Host}}", "away"), h3.Name)
+		assert.Assert(t, is.Contains(h1.Docker(t, "system", "df", "-v"), "3.146MB"))
+		data := filepath.Join(h3.Dir, "data/volumes/admin/away")
+		_, err := os.Stat(data)
+		assert.NilError(t, err)
+		h1.Docker(t, "volume", "rm", "away")
+		_, err = os.Stat(data)
+		assert.Assert(t, os.IsNotExist(err))
+		assert.Equal(t, h2.Docker(t, "volume", "ls", "-q", "--filter", "name=away"), "")
+	})
+	t.Run("a bind mount means the endpoint", func(t *testing.T) {
+		dir := t.TempDir()
+		assert.NilError(t, os.WriteFile(dir+"/file", []byte("here"), 0o644))
+		for i, h := range f.Hosts {
+			name := fmt.Sprintf("bound%d", i)
+			h.Docker(t, "create", "--name", name, "-v", dir+":/x", "busybox")
+			assert.Equal(t, where(t, h1, name), h.Name)
+		}
+	})
+	t.Run("drained", func(t *testing.T) {
+		h1.Nereid(t, "host", "drain", h2.Name)
+		for i := range 4 {
+			name := fmt.Sprintf("after%d", i)
+			h2.Docker(t, "create", "--name", name, "busybox")
+			assert.Check(t, where(t, h1, name) != h2.Name)
+		}
+		r := h1.Try(t, "create", "-v", "late:/data", "busybox")
+		assert.Assert(t, is.Contains(r.Stderr, "1 of 3 hosts takes no new containers (drained: "+h2.Name+")"))
+		h1.Nereid(t, "host", "resume", h2.Name)
+	})
+	t.Run("a host that is away", func(t *testing.T) {
+		f.CutLink(t, h2)
+		fleetwide(t, "it is noticed", func() bool { return strings.Contains(h1.Nereid(t, "host", "ls"), "unreachable") })
+		for i := range 4 {
+			name := fmt.Sprintf("without%d", i)
+			h1.Docker(t, "create", "--name", name, "busybox")
+			assert.Check(t, where(t, h1, name) != h2.Name)
+		}
+		r := h1.Try(t, "create", "-v", "late:/data", "busybox")
+		assert.Assert(t, is.Contains(r.Stderr, "1 of 3 hosts does not answer ("+h2.Name+")"))
+		assert.Assert(t, is.Contains(r.Stderr, "2 of 3 hosts do not have volume late: its data is on "+h2.Name))
+		f.MendLink(t, h2)
+		fleetwide(t, "it is back", func() bool { return h1.Try(t, "create", "-v", "late:/data", "busybox").Code == 0 })
+	})
+	t.Run("an image goes from all hosts", func(t *testing.T) {
+		img := lab.AddLayer(t, lab.Busybox(t), []lab.File{{Name: "new", Body: strings.Repeat("x", 2<<20)}})
+		h2.Load(t, "other:1", img)
+		for _, h := range f.Hosts {
+			assert.Equal(t, h1.Docker(t, "run", "--rm", "-e", onHost(h), "other:1", "sh", "-c", "wc -c < /new"), fmt.Sprint(2<<20))
+		}
+		h3.Docker(t, "rmi", "other:1")
+		for _, h := range f.Hosts {
+			assert.Equal(t, h.Docker(t, "images", "-q", "other"), "")
+		}
+	})
+}
+
+// onHost says in the environment that a container is to run on a host.
+func onHost(h *lab.Host) string { return "constraint:node==" + h.Name }
