@@ -133,7 +133,9 @@ func TestFleetPlacement(t *testing.T) {
 		for _, h := range f.Hosts {
 			assert.Equal(t, h1.Docker(t, "run", "--rm", "-e", onHost(h), "other:1", "sh", "-c", "wc -c < /new"), fmt.Sprint(2<<20))
 		}
-		h3.Docker(t, "rmi", "other:1")
+		h2.Load(t, "mounted:1", lab.AddLayer(t, lab.Busybox(t), []lab.File{{Name: "new", Body: strings.Repeat("y", 2<<20)}}))
+		assert.Equal(t, h1.Docker(t, "run", "--rm", "-e", onHost(h3), "--mount", "type=image,source=mounted:1,target=/m", "busybox", "sh", "-c", "wc -c < /m/new"), fmt.Sprint(2<<20))
+		h3.Docker(t, "rmi", "other:1", "mounted:1")
 		for _, h := range f.Hosts {
 			assert.Equal(t, h.Docker(t, "images", "-q", "other"), "")
 		}

@@ -95,6 +95,9 @@ func (c *Containers) draft(ctx context.Context, id nereid.ContainerID, req *back
 	if img, err = c.images.Bring(ctx, img); err != nil {
 		return nil, warnings, err
 	}
+	if err := c.bringMounted(ctx, hc); err != nil {
+		return nil, warnings, err
+	}
 	r := &state.Container{
 		Account: nereid.AccountFrom(ctx), ID: id, Host: c.Host, Created: time.Now().UTC(),
 		Image: cfg.Image, ImageID: img.ID, Platform: platform, Manifest: &img.Manifest,

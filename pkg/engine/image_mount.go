@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	"go.uber.org/zap"
 
@@ -34,6 +35,24 @@ func (c *Containers) withImages(ctx context.Context, mounts []state.Mount) ([]st
 		mounts[i].Image, mounts[i].Source = &manifest, string(img.ID)
 	}
 	return mounts, nil
+}
+
+// bringMounted brings the images that a new container mounts to this host. One that is not in the catalogue is told of
+// when the mounts are made.
+func (c *Containers) bringMounted(ctx context.Context, hc *container.HostConfig) error {
+	for _, m := range hc.Mounts {
+		if m.Type != mount.TypeImage {
+			continue
+		}
+		img, err := c.images.ResolvePlatform(ctx, m.Source, nil)
+		if err != nil {
+			continue
+		}
+		if _, err := c.images.Bring(ctx, img); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // imageSource mounts an image, until what it returns is called.
