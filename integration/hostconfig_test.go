@@ -77,15 +77,20 @@ func TestResources(t *testing.T) {
 		{name: "no limit but no killer", args: "run --rm --network none --oom-kill-disable busybox true",
 			stderr: either("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.", "Your kernel does not support OomKillDisable. OomKillDisable discarded.")},
 		refused("reservation above limit", "-m 32m --memory-reservation 64m", "Minimum memory limit can not be less than memory reservation limit, see usage"),
-		refused("swap below memory", "-m 32m --memory-swap 16m", "Minimum memoryswap limit should be larger than memory limit, see usage"),
 		refused("cpus and quota", "--cpus 1 --cpu-quota 5000", "Conflicting options: Nano CPUs and CPU Quota cannot both be set"),
 		refused("too many cpus", "--cpus 2000", "range of CPUs is from 0.01 to "),
 		refused("no such cpu", "--cpuset-cpus 7777", "Requested CPUs are not available - requested 7777, available: "),
 		refused("no such memory node", "--cpuset-mems 77", "Requested memory nodes are not available - requested 77, available: "),
 		refused("short period", "--cpu-period 5", "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"),
 		refused("oom score out of range", "--oom-score-adj 5000", "Invalid value 5000, range for oom score adj is [-1000, 1000]"),
-		refused("throttle of nothing", "--device-read-bps /dev/nosuch:1mb", "stat /dev/nosuch: no such file or directory"),
+		{name: "throttle of nothing", args: "run --rm --network none --device-read-bps /dev/nosuch:1mb busybox true", code: 127, stderr: "stat /dev/nosuch: no such file or directory"},
 	})
+	if h.Docker(t, "info", "-f", "{{.SwapLimit}}") == "true" {
+		runCases(t, h, []cliCase{
+			refused("swap below memory", "-m 32m --memory-swap 16m", "Minimum memoryswap limit should be larger than memory limit, see usage"),
+			{name: "swap", args: inside("-m 32m --memory-swap 48m", knob("memory/memory.memsw.limit_in_bytes", "memory.swap.max")), out: either("50331648", "16777216")},
+		})
+	}
 }
 
 func TestUpdateOfAllResources(t *testing.T) {
