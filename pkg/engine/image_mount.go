@@ -21,7 +21,7 @@ func imageMount(s volume.Spec) state.Mount {
 	return m
 }
 
-// withImages looks up the images that are mounted. Another one under the same name later does not change the mount.
+// withImages looks up the images that are mounted, and brings them here. Another one under the same name later does not change the mount.
 func (c *Containers) withImages(ctx context.Context, mounts []state.Mount) ([]state.Mount, error) {
 	for i, m := range mounts {
 		if m.Type != string(mount.TypeImage) || m.Image != nil {
@@ -29,6 +29,9 @@ func (c *Containers) withImages(ctx context.Context, mounts []state.Mount) ([]st
 		}
 		img, err := c.images.ResolvePlatform(ctx, m.Name, nil)
 		if err != nil {
+			return nil, err
+		}
+		if img, err = c.images.Bring(ctx, img); err != nil {
 			return nil, err
 		}
 		manifest := img.Manifest
