@@ -98,6 +98,9 @@ func New(cfg Config, h Handler) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkIDMap(cfg.IDMap); err != nil {
+		return nil, err
+	}
 	host.IDMap = cfg.IDMap
 	host.Quota = sync.OnceValue(cfg.canLimit)
 	host.Runtimes, host.CDI = cfg.runtimes(), spec.NewCDI(cfg.CDISpecDirs)

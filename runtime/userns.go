@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,18 @@ import (
 
 // A container with an IDMap has the layers of its image mounted with its ids, and writes to its own layer with those of the
 // host. Its user namespace is the one that owns its network namespace, which is there before it.
+
+// checkIDMap refuses user namespaces where the kernel cannot map the layers of images: containers would find all their files
+// to be nobody's.
+func checkIDMap(m nereid.IDMap) error {
+	if !m.Mapped() {
+		return nil
+	}
+	if ok, err := overlayutils.SupportsIDMappedMounts(); err != nil || !ok {
+		return errors.Join(errors.New("user namespaces need a kernel that mounts overlays over mapped layers, Linux 5.19 or newer"), err)
+	}
+	return nil
+}
 
 // snapshotLabels tell the snapshotter of the ids.
 func snapshotLabels(m nereid.IDMap) map[string]string {
