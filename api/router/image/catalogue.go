@@ -70,7 +70,7 @@ func (h handlers) inspect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer.JSON(w, http.StatusOK, compat.ImageInspect(v, img))
+	return answer.JSON(w, http.StatusOK, compat.ImageInspect(v.AsUnderstood(r.UserAgent()), img))
 }
 
 func (h handlers) history(w http.ResponseWriter, r *http.Request) error {
