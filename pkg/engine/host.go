@@ -119,6 +119,11 @@ type VolumeStore interface {
 	Unmount(ctx context.Context, v *state.Volume) error
 	// Mounted lists the volumes whose devices are mounted, by account and name alone.
 	Mounted(ctx context.Context) ([]*state.Volume, error)
+	// Doom notes on the disk that a volume is about to be taken out of the state, Spare takes that back, and Doomed
+	// lists the volumes with such a note, by account and name alone.
+	Doom(ctx context.Context, v *state.Volume) error
+	Spare(ctx context.Context, v *state.Volume) error
+	Doomed(ctx context.Context) ([]*state.Volume, error)
 	// Delete removes the volume's data. Not there is no error.
 	Delete(ctx context.Context, v *state.Volume) error
 	// Usage in bytes.

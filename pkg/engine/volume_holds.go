@@ -121,8 +121,8 @@ func (v *Volumes) LetGo(ctx context.Context, who volumeHolder) {
 	}
 }
 
-// Adopt takes up the volumes of containers that run, and unmounts those that nobody uses: the daemon ended before it
-// could. Call it before a container is started or an exit dealt with.
+// Adopt takes up the volumes of containers that run, unmounts those that nobody uses, and deletes the data of those that
+// were being removed: the daemon ended before it could. Call it before a container is started or an exit dealt with.
 func (v *Volumes) Adopt(ctx context.Context, running []*state.Container) error {
 	for _, c := range running {
 		for _, m := range c.Mounts {
@@ -131,6 +131,13 @@ func (v *Volumes) Adopt(ctx context.Context, running []*state.Container) error {
 			}
 		}
 	}
+	if err := v.unmountUnused(ctx); err != nil {
+		return err
+	}
+	return v.deleteDoomed(ctx)
+}
+
+func (v *Volumes) unmountUnused(ctx context.Context) error {
 	mounted, err := v.Volumes.Mounted(ctx)
 	if err != nil {
 		return fmt.Errorf("mounted volumes: %w", err)
@@ -141,6 +148,19 @@ func (v *Volumes) Adopt(ctx context.Context, running []*state.Container) error {
 		}
 		if err := v.Volumes.Unmount(ctx, r); err != nil {
 			v.Log.Warn("volume that nobody uses not unmounted", zap.String("volume", r.Name), zap.Error(err))
+		}
+	}
+	return nil
+}
+
+func (v *Volumes) deleteDoomed(ctx context.Context) error {
+	doomed, err := v.Volumes.Doomed(ctx)
+	if err != nil {
+		return fmt.Errorf("volumes being removed: %w", err)
+	}
+	for _, r := range doomed {
+		if err := v.deleteData(ctx, r); err != nil {
+			v.Log.Warn("data of a removed volume not deleted", zap.String("volume", r.Name), zap.Error(err))
 		}
 	}
 	return nil

@@ -126,3 +126,40 @@ func TestBusyDeviceIsNotRemoved(t *testing.T) {
 	assert.NilError(t, f.Close())
 	assert.NilError(t, r.Remove(r.ctx, "mem", false))
 }
+
+// TestRemovalThatWasCutOff: of three volumes that were being removed the daemon had taken one out of the state. Data that
+// no record speaks of, and that nobody wanted removed, is kept: the state may have been lost.
+func TestRemovalThatWasCutOff(t *testing.T) {
+	r := newVolumeRig(t)
+	c := r.container("c", &container.HostConfig{Binds: []string{"gone:/a", "stays:/b", "unknown:/c"}}, "/anonymous")
+	assert.NilError(t, r.Prepare(r.ctx, c, noRootfs(t)))
+	anonymous := c.Mounts[1].Name
+	dir := func(name string) error {
+		_, err := os.Stat(filepath.Join(r.DataRoot, "volumes/admin", name))
+		return err
+	}
+	ops, _ := r.ReleaseOps(c, true)
+	r.commit(append(ops, state.Delete(c))...)
+	for _, name := range []string{"gone", "stays", "unknown"} {
+		v, _ := r.State.View().Volume(nereid.Admin, name)
+		if name != "unknown" {
+			assert.NilError(t, r.Volumes.Volumes.Doom(r.ctx, v))
+		}
+		if name != "stays" {
+			r.commit(state.Delete(v))
+		}
+	}
+	for _, name := range []string{"gone", "stays", "unknown", anonymous} {
+		assert.NilError(t, dir(name))
+	}
+
+	assert.NilError(t, r.Adopt(r.ctx, nil))
+
+	assert.ErrorIs(t, dir("gone"), os.ErrNotExist)
+	assert.ErrorIs(t, dir(anonymous), os.ErrNotExist)
+	assert.NilError(t, dir("stays"))
+	assert.NilError(t, dir("unknown"))
+	doomed, err := r.Volumes.Volumes.Doomed(r.ctx)
+	assert.NilError(t, err)
+	assert.Equal(t, len(doomed), 0)
+}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/mount"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/state"
@@ -283,6 +284,9 @@ func (v *Volumes) ReleaseOps(c *state.Container, removeVolumes bool) (ops []stat
 		if v.usedByOthers(r, c) {
 			shared = append(shared, r)
 			continue
+		}
+		if err := v.Volumes.Doom(context.Background(), r); err != nil { // its data would outlive a killed daemon, no more
+			v.Log.Warn("volume not noted as doomed", zap.String("volume", r.Name), zap.Error(err))
 		}
 		gone = append(gone, r)
 		ops = append(ops, v.removeOps(r)...)

@@ -196,6 +196,9 @@ func (v *Volumes) removeHere(ctx context.Context, r *state.Volume) error {
 		if err := v.Volumes.Unmount(ctx, now); err != nil {
 			return volumeError("remove", r.Name, err)
 		}
+		if err := v.Volumes.Doom(ctx, now); err != nil {
+			return volumeError("remove", r.Name, err)
+		}
 		_, err := v.State.Commit(ctx, v.removeOps(now)...)
 		if err == nil {
 			break
@@ -217,7 +220,7 @@ func (v *Volumes) removeOps(r *state.Volume) []state.Op {
 // that a container was created with the volume meanwhile, which takes it as it is.
 func (v *Volumes) deleteData(ctx context.Context, r *state.Volume) error {
 	if _, back := v.State.View().Volume(r.Account, r.Name); back {
-		return nil
+		return v.Volumes.Spare(ctx, r)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostTimeout)
 	defer cancel()

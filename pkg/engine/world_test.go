@@ -461,6 +461,10 @@ func (v vols) Mounted(context.Context) ([]*state.Volume, error) {
 	return found, nil
 }
 
+func (v vols) Doom(context.Context, *state.Volume) error       { return nil }
+func (v vols) Spare(context.Context, *state.Volume) error      { return nil }
+func (v vols) Doomed(context.Context) ([]*state.Volume, error) { return nil, nil }
+
 func (v vols) Part(dir, sub string) (string, func(), error) {
 	return dir + "/" + sub, func() {}, nil
 }

@@ -21,6 +21,7 @@ import (
 const (
 	dataName  = "_data"   // what containers see
 	birthName = "created" // when the volume was made that the data belongs to
+	doomName  = "doomed"  // the volume is about to be removed
 )
 
 // trashName starts the names of directories whose volumes are gone, below the store's root.
