@@ -12,7 +12,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.bui
 # What the machine must have, by Debian package; the command or file beside it tells whether it is there.
 PACKAGES := gcc:gcc pkg-config:pkg-config libseccomp-dev:/usr/include/seccomp.h tini:/usr/bin/tini-static \
             iproute2:ip procps:ps nftables:nft busybox-static:/bin/busybox bind9-dnsutils:dig bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ldnsutils:drill curl:curl ca-certificates:/etc/ssl/certs git:git \
-            python3-docker:/usr/lib/python3/dist-packages/docker
+            python3-docker:/usr/lib/python3/dist-packages/docker docker-compose:docker-compose e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs
 
 NEREID_SOCKET ?= /run/nereid/docker.sock
 

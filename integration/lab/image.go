@@ -130,23 +130,39 @@ func NewWithBusybox(t testing.TB, args ...string) *Host {
 	return h
 }
 
-// GoProgram builds a static Go program of ours, named by its package's folder below this one, and returns its path.
-func GoProgram(t testing.TB, program string) string {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), program)
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", out, "github.com/nereid-paas/nereid/integration/lab/"+program)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	said, err := build.CombinedOutput()
-	assert.NilError(t, err, string(said))
-	return out
-}
-
 // GoImage is an image of one static Go program of ours, named by its package's folder below this one.
 func GoImage(t testing.TB, program string) v1.Image {
 	t.Helper()
-	body, err := os.ReadFile(GoProgram(t, program))
+	return goImage(t, program, GoProgram(t, program))
+}
+
+// GoImageOf is an image of one static Go program of any package of ours, called by a name.
+func GoImageOf(t testing.TB, program, pkg string) v1.Image {
+	t.Helper()
+	return goImage(t, program, goBuild(t, program, pkg))
+}
+
+func goImage(t testing.TB, program, file string) v1.Image {
+	t.Helper()
+	body, err := os.ReadFile(file)
 	assert.NilError(t, err)
 	return WithConfig(t, FromFiles(t, []File{{Name: program, Mode: 0o755, Body: string(body)}}), func(c *v1.Config) {
 		c.Entrypoint = []string{"/" + program}
 	})
+}
+
+// GoProgram builds one static Go program of ours, named by its package's folder below this one, and returns its path.
+func GoProgram(t testing.TB, program string) string {
+	t.Helper()
+	return goBuild(t, program, "github.com/nereid-paas/nereid/integration/lab/"+program)
+}
+
+func goBuild(t testing.TB, program, pkg string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), program)
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	said, err := build.CombinedOutput()
+	assert.NilError(t, err, string(said))
+	return out
 }

@@ -229,6 +229,7 @@ func (r Result) Combined() string { return r.Stdout + r.Stderr }
 type Cmd struct {
 	Program string // the docker CLI: the one on PATH
 	Stdin   string
+	Dir     string
 	Env     []string
 	Timeout time.Duration
 }
@@ -285,7 +286,7 @@ func execute(t testing.TB, c Cmd, env []string, args ...string) Result {
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(env, c.Env...)
+	cmd.Env, cmd.Dir = append(env, c.Env...), c.Dir
 	var out, errb bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(c.Stdin), &out, &errb
 	err := cmd.Run()
@@ -298,6 +299,48 @@ func execute(t testing.TB, c Cmd, env []string, args ...string) Result {
 		t.Errorf("%s: %v", strings.Join(args, " "), err)
 	}
 	return r
+}
+
+// Execute runs any command of this machine.
+func Execute(t testing.TB, c Cmd, args ...string) Result {
+	t.Helper()
+	return execute(t, c, nil, args...)
+}
+
+// Spawn runs any command of this machine until the test ends or stop is called. Said is what it has printed so far.
+func Spawn(t testing.TB, c Cmd, args ...string) (said func() string, stop func()) {
+	t.Helper()
+	var out lockedBuffer
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), args[0], args[1:]...)
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.Env, c.Dir, &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	assert.NilError(t, cmd.Start())
+	stop = sync.OnceFunc(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+		kill := time.AfterFunc(10*time.Second, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+		_ = cmd.Wait() // it was interrupted
+		kill.Stop()
+	})
+	t.Cleanup(stop)
+	return out.String, stop
+}
+
+// lockedBuffer is written by a command and read by its test.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func run(t testing.TB, args ...string) {
