@@ -29,7 +29,7 @@ func quotaDisk(t *testing.T) string {
 		}
 	}
 	t.Cleanup(func() {
-		out, err := exec.Command("umount", at).CombinedOutput() //nolint:noctx // the test's context has ended
+		out, err := exec.Command("umount", at).CombinedOutput()
 		assert.Check(t, err, string(out))
 	})
 	return at

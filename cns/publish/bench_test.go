@@ -101,7 +101,6 @@ func BenchmarkRebuild(b *testing.B) {
 			var set *zone.Set
 			var builder *publish.Builder
 			for b.Loop() {
-				set, builder = nil, nil
 				runtime.GC()
 				runtime.ReadMemStats(&before)
 				builder = newBench(b)

@@ -50,7 +50,7 @@ func (c *limitedConn) Write(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Write(b)
 	if err != nil {
-		c.Close()
+		_ = c.Close()
 	}
 	return n, err
 }
