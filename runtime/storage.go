@@ -10,7 +10,7 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"go.uber.org/zap"
 
-	"github.com/nereid-paas/nereid/runtime/quota"
+	"github.com/nereid-paas/nereid/pkg/quota"
 	"github.com/nereid-paas/nereid/runtime/spec"
 )
 

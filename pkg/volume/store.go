@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/quota"
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
@@ -52,8 +53,8 @@ func (s *Store) Check(opts map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if o.Size > 0 && !quotas(s.nearest()) {
-		return invalid(quotaUnsupported)
+	if o.Size > 0 && !quota.Supported(s.nearest()) {
+		return invalid("quota size requested but no quota support")
 	}
 	return nil
 }
@@ -105,7 +106,7 @@ func (s *Store) outfit(ctx context.Context, data string, o Options) error {
 		}
 	}
 	if o.Size > 0 {
-		return setQuota(data, o.Size)
+		return quota.Limit(int64(o.Size), data)
 	}
 	return nil
 }
@@ -179,7 +180,7 @@ func (s *Store) Delete(ctx context.Context, v *state.Volume) error {
 		return ignoreAbsent(err)
 	}
 	if _, ok := v.Options["size"]; ok {
-		if err := dropQuota(filepath.Join(dir, dataName)); err != nil {
+		if err := ignoreAbsent(quota.Forget(filepath.Join(dir, dataName))); err != nil {
 			return fmt.Errorf("error removing volume path '%s': %w", dir, err)
 		}
 	}

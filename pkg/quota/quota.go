@@ -1,10 +1,12 @@
-// Package quota limits how much a directory may hold, on file systems with project quotas.
+// Package quota limits how much a directory may hold, on file systems with project quotas: XFS mounted with prjquota, and
+// ext4 that was made with the feature project.
 package quota
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -59,12 +61,17 @@ func Supported(dir string) bool {
 	return err == nil && state.flags&enforced != 0
 }
 
-// Limit makes directories, which are empty, a project of their own that may hold size bytes together. They must lie on one
-// file system. Call it once per directory, and not at once.
+// Limit makes directories, which are empty, a project of their own that may hold size bytes together, and gives those that
+// are one already another limit. They must lie on one file system. It is not to be called at once for several.
 func Limit(size int64, dirs ...string) error {
-	project, err := free(dirs[0])
+	project, err := projectOf(dirs[0])
 	if err != nil {
 		return err
+	}
+	if project == 0 {
+		if project, err = free(dirs[0]); err != nil {
+			return err
+		}
 	}
 	if err := limit(dirs[0], project, size); err != nil {
 		return err
@@ -148,7 +155,20 @@ func join(dir string, project uint32) error {
 	return ioctl(f, setAttributes, &a)
 }
 
+// projectOf is a directory's own project; 0 when it has none, or that of the directory it lies in.
 func projectOf(dir string) (uint32, error) {
+	project, err := marked(dir)
+	if err != nil || project == 0 {
+		return 0, err
+	}
+	if above, err := marked(filepath.Dir(dir)); err != nil || above == project {
+		return 0, err
+	}
+	return project, nil
+}
+
+// marked is the project of what is made in a directory; 0 when there is none.
+func marked(dir string) (uint32, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return 0, err
