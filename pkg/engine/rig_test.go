@@ -95,9 +95,23 @@ func (r *containerRig) boot() {
 		case <-d.dead: // what it had under way hangs until later
 		case err := <-done:
 			assert.Check(r.t, err)
+			r.awaitTold(d)
 		}
 	})
 	assert.NilError(r.t, c.Adopt(r.ctx))
+}
+
+// awaitTold waits for what a daemon's handler is being told: the state is closed after this. A dead one's hangs.
+func (r *containerRig) awaitTold(d *daemon) {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		d.telling.Wait()
+	}()
+	select {
+	case <-told:
+	case <-d.dead:
+	}
 }
 
 // allFeatures is a kernel that can everything, so that tests do not depend on this machine's.

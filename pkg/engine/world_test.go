@@ -70,7 +70,8 @@ func newWorld(t *testing.T) *world {
 type daemon struct {
 	w       *world
 	handler runtime.Handler
-	dead    chan struct{} // closed: every call hangs
+	dead    chan struct{}  // closed: every call hangs
+	telling sync.WaitGroup // what the handler is being told
 
 	mu   sync.Mutex
 	fail map[string]error // by method
@@ -490,13 +491,13 @@ func (w *world) endLocked(d *daemon, key runtime.Key, code int) {
 	close(t.ended)
 	exit := *t.exit
 	if d != nil && d.handler != nil {
-		go func() {
+		d.telling.Go(func() {
 			select {
 			case <-d.dead:
 			default:
 				d.handler.Exited(context.Background(), exit)
 			}
-		}()
+		})
 	}
 }
 
