@@ -236,7 +236,7 @@ func (s *System) fillProcess(info *system.Info) {
 func (s *System) plugins() system.PluginsInfo {
 	return system.PluginsInfo{
 		Volume:  []string{localDriver},
-		Network: []string{"bridge", "host", "null"},
+		Network: []string{"bridge", "host", "ipvlan", "macvlan", "null", "overlay"},
 		Log:     logs.Drivers(),
 	}
 }
