@@ -76,7 +76,7 @@ func (f logFile) same(o logFile) bool {
 
 // openFiles opens the files of a log that are newer than one that is open, all when there is none such or it is nil,
 // and returns them oldest first. It may run while the log is rotated: going from the newest to the oldest it can meet
-// a file twice, which it notices, but miss none.
+// a file twice, or one that is newer than the first it met, both of which it notices, but miss none.
 func openFiles(path string, maxFiles int, after *logFile) (_ []logFile, retErr error) {
 	var files []logFile
 	defer func() {
@@ -84,7 +84,8 @@ func openFiles(path string, maxFiles int, after *logFile) (_ []logFile, retErr e
 			closeFiles(files)
 		}
 	}()
-	for n := range maxFiles {
+	first := 0 // where the first file we met is by now
+	for n := 0; n < maxFiles; n++ {
 		f, err := openFile(path, n)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -100,10 +101,34 @@ func openFiles(path string, maxFiles int, after *logFile) (_ []logFile, retErr e
 			f.Close()
 			continue
 		}
+		if len(files) > 0 {
+			if first = placeOf(files[0], path, first, maxFiles); first > n { // it is newer, and what is older is further on
+				f.Close()
+				n = first
+				continue
+			}
+		}
 		files = append(files, f)
 	}
 	slices.Reverse(files)
 	return files, nil
+}
+
+// placeOf finds where a file of a log is now, from where it was earlier: rotation only moves it on. One that is gone is behind
+// all that there are.
+func placeOf(f logFile, path string, from, maxFiles int) int {
+	for n := from; n < maxFiles; n++ {
+		at, err := openFile(path, n)
+		if err != nil {
+			continue // a gap, in the middle of a rotation
+		}
+		same := at.same(f)
+		at.Close()
+		if same {
+			return n
+		}
+	}
+	return maxFiles
 }
 
 func closeFiles(files []logFile) {
