@@ -11,19 +11,21 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.bui
 
 # What the machine must have, by Debian package; the command or file beside it tells whether it is there.
 PACKAGES := gcc:gcc pkg-config:pkg-config libseccomp-dev:/usr/include/seccomp.h tini:/usr/bin/tini-static \
-            iproute2:ip procps:ps nftables:nft busybox-static:/bin/busybox bind9-dnsutils:dig bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ldnsutils:drill curl:curl ca-certificates:/etc/ssl/certs git:git \
+            iproute2:ip procps:ps nftables:nft busybox-static:/bin/busybox bind9-dnsutils:dig curl:curl ca-certificates:/etc/ssl/certs git:git
+# What its tests drive besides.
+TEST_PACKAGES := bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ldnsutils:drill \
             python3-docker:/usr/lib/python3/dist-packages/docker docker-compose:docker-compose e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs
 
 NEREID_SOCKET ?= /run/nereid/docker.sock
 
-.PHONY: help deps build clients run stop test unit lint integration soak bench clean
+.PHONY: help deps test-deps build clients run stop test unit lint integration soak bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Services of these packages are not started: tests start name servers of their own.
-deps:
-	@missing=(); for p in $(PACKAGES); do \
+# install installs packages that are missing. Their services are not started: tests start name servers of their own.
+define install
+	@missing=(); for p in $(1); do \
 	  have=$${p#*:}; { [ -e "$$have" ] || command -v "$$have" >/dev/null; } || missing+=("$${p%%:*}"); done; \
 	if [ $${#missing[@]} -gt 0 ]; then \
 	  echo "installing $${missing[*]}"; \
@@ -31,6 +33,13 @@ deps:
 	  policy=/usr/sbin/policy-rc.d; [ -e $$policy ] || { printf '#!/bin/sh\nexit 101\n' | $$as tee $$policy >/dev/null; \
 	    $$as chmod +x $$policy; trap "$$as rm -f $$policy" EXIT; }; \
 	  $$as apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
+endef
+
+deps:
+	$(call install,$(PACKAGES))
+
+test-deps: deps
+	$(call install,$(TEST_PACKAGES))
 
 build: deps ## build nereid, the shim and runc into bin/
 	@mkdir -p bin
@@ -52,7 +61,7 @@ lab-stop: ## end that fleet with all that runs in it
 
 test: lint unit integration ## everything CI wants: lint, unit and integration tests
 
-unit: deps ## unit tests with the race detector
+unit: test-deps ## unit tests with the race detector
 	go test -race -count=1 -timeout 15m ./...
 
 lint: deps ## formatting, vet and the linters of .golangci.yml
@@ -79,7 +88,7 @@ clients: bin/compose2/cli-plugins/docker-compose bin/compose5/cli-plugins/docker
 bin/docker-20.10:
 	@dir=$$(mktemp -d); trap 'rm -rf '$$dir EXIT; chmod 755 $$dir; cd $$dir && apt-get download -qq docker.io >/dev/null 2>&1 && dpkg-deb -x docker.io_*.deb . && cp usr/bin/docker '$(CURDIR)/$@'
 
-integration: build clients bin/docker-20.10 ## whole-system tests with the docker CLI and real containers (as root)
+integration: build test-deps clients bin/docker-20.10 ## whole-system tests with the docker CLI and real containers (as root)
 	@./integration/install-dockerd
 	go test -tags integration -count=1 -timeout 45m ./integration/...
 
