@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -208,6 +209,16 @@ func (h *Hosts) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// isOurs tells whether a change is of this host's member record.
+func (h *Hosts) isOurs(c state.Change) bool {
+	for _, r := range []any{c.Old, c.New} {
+		if m, ok := r.(*state.Member); ok && m != nil && m.Name == h.Host {
+			return true
+		}
+	}
+	return false
+}
+
 func (h *Hosts) follow(ctx context.Context) error {
 	w := h.State.View().Watch(state.KindMember)
 	defer w.Close()
@@ -215,17 +226,16 @@ func (h *Hosts) follow(ctx context.Context) error {
 		if _, ok := h.State.View().Member(h.Host); !ok {
 			return errRemoved(h.Host)
 		}
-		changes, err := w.Next(ctx)
-		if err != nil {
-			return nil //nolint:nilerr // the context's end is no error
+		// At first too: operators may have spoken before we listened.
+		if err := h.publish(ctx); err != nil && ctx.Err() == nil {
+			h.Log.Warn("this host's record does not show what operators said", zap.Error(err))
 		}
-		for _, c := range changes {
-			if m, ok := c.New.(*state.Member); !ok || m.Name != h.Host {
-				continue
+		for ours := false; !ours; {
+			changes, err := w.Next(ctx)
+			if err != nil {
+				return nil //nolint:nilerr // the context's end is no error
 			}
-			if err := h.publish(ctx); err != nil && ctx.Err() == nil {
-				h.Log.Warn("this host's record does not show what operators said", zap.Error(err))
-			}
+			ours = slices.ContainsFunc(changes, h.isOurs)
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	networktypes "github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/opts"
 	"github.com/docker/go-connections/nat"
 
 	"github.com/nereid-paas/nereid/pkg/state"
@@ -16,19 +15,8 @@ import (
 // linkEnv are the variables by which a container on the default network finds those it is linked to: DB_PORT, DB_NAME,
 // DB_ENV_USER, and so on. On networks of the user's there are none, as with Docker.
 func (c *Containers) linkEnv(r *state.Container) []string {
-	if !r.HostConfig.NetworkMode.IsBridge() {
-		return nil
-	}
 	var env []string
-	for _, l := range r.HostConfig.Links {
-		name, alias, err := opts.ParseLink(l)
-		if err != nil {
-			continue // it was read when the container was created
-		}
-		to, err := c.State.View().FindContainer(r.Account, name)
-		if err != nil {
-			continue // removed since: a link to nothing is none
-		}
+	for alias, to := range c.linked(r) {
 		if ep := to.Networks[networktypes.NetworkBridge]; ep != nil && ep.Address.IsValid() {
 			env = append(env, linkVariables("/"+r.Name+"/"+alias, ep.Address.Addr(), to)...)
 		}
