@@ -70,7 +70,7 @@ func TestOldCLI(t *testing.T) {
 		{name: "df", args: "system df --format {{.Type}}", out: "Images\nContainers\nLocal Volumes\nBuild Cache"},
 		{name: "df in full", args: "system df -v", out: "~SHARED SIZE"},
 		{name: "prune", args: "system prune -f", out: "Total reclaimed space: 0B"},
-		{name: "events", args: "events --since 10m --until 0s --filter event=rename --format '{{.Action}} {{index .Actor.Attributes \"oldName\"}}'", out: "rename /web"},
+		{name: "events", args: "events --since 10m --until -1s --filter event=rename --format '{{.Action}} {{index .Actor.Attributes \"oldName\"}}'", out: "rename /web"},
 		{name: "no swarm", args: "node ls", code: 1, stderr: "This node is not a swarm manager."},
 	})
 }
