@@ -61,13 +61,20 @@ func TestStates(t *testing.T) {
 
 func TestStopSendsSignalThenKills(t *testing.T) {
 	h := lab.NewWithBusybox(t)
-	h.Docker(t, "run", "-d", "--name", "kind", "busybox", "sh", "-c", `trap 'echo bye; exit 4' TERM; while :; do sleep 0.1; done`)
-	h.Docker(t, "run", "-d", "--name", "deaf", "busybox", "sh", "-c", `trap '' TERM; while :; do sleep 0.1; done`)
-	h.Docker(t, "run", "-d", "--name", "custom", "--stop-signal", "USR1", "busybox", "sh", "-c", `trap 'exit 5' USR1; while :; do sleep 0.1; done`)
-	time.Sleep(300 * time.Millisecond) //nolint:forbidigo // the shells have to set their traps, which nothing shows
+	h.Docker(t, "run", "-d", "--name", "kind", "busybox", "sh", "-c", `trap 'echo bye; exit 4' TERM; echo set; while :; do sleep 0.1; done`)
+	h.Docker(t, "run", "-d", "--name", "deaf", "busybox", "sh", "-c", `trap '' TERM; echo set; while :; do sleep 0.1; done`)
+	h.Docker(t, "run", "-d", "--name", "custom", "--stop-signal", "USR1", "busybox", "sh", "-c", `trap 'exit 5' USR1; echo set; while :; do sleep 0.1; done`)
+	for _, name := range []string{"kind", "deaf", "custom"} {
+		eventually(t, 30*time.Second, func() error {
+			if h.Docker(t, "logs", name) != "set" {
+				return fmt.Errorf("%s has not set its trap", name)
+			}
+			return nil
+		})
+	}
 	h.Docker(t, "stop", "kind")
 	assert.Equal(t, h.Docker(t, "inspect", "-f", "{{.State.ExitCode}}", "kind"), "4")
-	assert.Equal(t, h.Docker(t, "logs", "kind"), "bye")
+	assert.Equal(t, h.Docker(t, "logs", "kind"), "set\nbye")
 	start := time.Now()
 	h.Docker(t, "stop", "-t", "1", "deaf")
 	assert.Equal(t, h.Docker(t, "inspect", "-f", "{{.State.ExitCode}}", "deaf"), "137")
