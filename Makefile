@@ -32,7 +32,7 @@ define install
 	  as=; [ "$$(id -u)" = 0 ] || as=sudo; \
 	  policy=/usr/sbin/policy-rc.d; [ -e $$policy ] || { printf '#!/bin/sh\nexit 101\n' | $$as tee $$policy >/dev/null; \
 	    $$as chmod +x $$policy; trap "$$as rm -f $$policy" EXIT; }; \
-	  $$as apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
+	  $$as apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive $$as apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
 endef
 
 deps:
