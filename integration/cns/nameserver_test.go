@@ -4,7 +4,9 @@ package cns
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -36,17 +38,24 @@ type primaryOf struct {
 	secret string // of the key "xfer"
 }
 
-// freePort is one that nobody has for UDP and TCP now.
+// limit bounds every wait for a name server: two minutes more than one that was told of nothing waits before it asks.
+const limit = 3 * time.Minute
+
+// freePort is one that nobody has for UDP and TCP now, below those the kernel gives to clients: a server finds it free
+// again when it is restarted.
 func freePort(t *testing.T) netip.AddrPort {
 	t.Helper()
 	for range 50 {
-		u, err := net.ListenPacket("udp", "127.0.0.1:0")
-		assert.NilError(t, err)
-		l, err := net.Listen("tcp", u.LocalAddr().String())
+		at := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		u, err := net.ListenPacket("udp", at)
+		if err != nil {
+			continue
+		}
+		l, err := net.Listen("tcp", at)
 		u.Close()
 		if err == nil {
 			l.Close()
-			return netip.MustParseAddrPort(u.LocalAddr().String())
+			return netip.MustParseAddrPort(at)
 		}
 	}
 	t.Fatal("no free port")
@@ -195,7 +204,7 @@ func (n *nameserver) stop() {
 	go func() { done <- n.cmd.Wait() }()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(limit):
 		_ = syscall.Kill(-n.cmd.Process.Pid, syscall.SIGKILL)
 		<-done
 	}
@@ -222,19 +231,34 @@ func serial(at netip.AddrPort, zone string) uint32 {
 	return 0
 }
 
-// content is a whole zone as a server gives it to us.
-func content(t *testing.T, at netip.AddrPort, zone string) map[string]bool {
+// content is a whole zone as the server gives it to us, once that is the one of a serial: of NSD's processes an old one
+// may answer for a moment after a new one did.
+func (n *nameserver) content(t *testing.T, zone string, serial uint32) (all map[string]bool) {
 	t.Helper()
-	tr := &dns.Transfer{ReadTimeout: 20 * time.Second}
-	envelopes, err := tr.In(new(dns.Msg).SetAxfr(zone), at.String())
-	assert.NilError(t, err)
-	all := map[string]bool{}
-	for e := range envelopes {
-		assert.NilError(t, e.Error)
-		for _, rr := range e.RR {
-			all[strings.ToLower(strings.Join(strings.Fields(rr.String()), " "))] = true
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		tr := &dns.Transfer{DialTimeout: limit, ReadTimeout: limit}
+		envelopes, err := tr.In(new(dns.Msg).SetAxfr(zone), n.addr.String())
+		if err != nil {
+			return poll.Continue("%s: %v", n.name, err)
 		}
-	}
+		all = map[string]bool{}
+		have := uint32(0)
+		for e := range envelopes {
+			if err = errors.Join(err, e.Error); err != nil {
+				continue // to the end of them
+			}
+			for _, rr := range e.RR {
+				if soa, ok := rr.(*dns.SOA); ok {
+					have = soa.Serial
+				}
+				all[strings.ToLower(strings.Join(strings.Fields(rr.String()), " "))] = true
+			}
+		}
+		if err != nil || have != serial {
+			return poll.Continue("%s gives %d of %s, not %d: %v", n.name, have, zone, serial, err)
+		}
+		return poll.Success()
+	}, poll.WithTimeout(limit), poll.WithDelay(50*time.Millisecond))
 	return all
 }
 
@@ -247,13 +271,13 @@ func (n *nameserver) caughtUp(t *testing.T, zone string, want uint32) {
 		} else {
 			return poll.Continue("%s has %d of %s, not %d", n.name, have, zone, want)
 		}
-	}, poll.WithTimeout(90*time.Second), poll.WithDelay(50*time.Millisecond))
+	}, poll.WithTimeout(limit), poll.WithDelay(50*time.Millisecond))
 }
 
 // tryRun runs a program to its end, whatever comes of it.
 func tryRun(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	return string(out)

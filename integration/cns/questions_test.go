@@ -54,7 +54,7 @@ func TestQuestionsWithDigAndDrill(t *testing.T) {
 
 func digArgs(c cnstest.Case, at netip.AddrPort, transport string) []string {
 	args := []string{"@" + at.Addr().String(), "-p", strconv.Itoa(int(at.Port())), "+noall", "+comments", "+answer", "+authority", "+additional",
-		"+nocookie", "+norec", "+tries=1", "+time=5", "+ignore"}
+		"+nocookie", "+norec", "+tries=1", "+time=60", "+ignore"}
 	if transport == "tcp" {
 		args = append(args, "+tcp")
 	} else {

@@ -109,7 +109,13 @@ func (v *service) settle(t *testing.T) {
 			return poll.Success()
 		}
 		return poll.Continue("zones of %d, not %d", v.publisher.Revision(), want)
-	}, poll.WithTimeout(30*time.Second), poll.WithDelay(time.Millisecond))
+	}, poll.WithTimeout(limit), poll.WithDelay(time.Millisecond))
+}
+
+// serial is the one of a zone as it is served, or was when the service stopped.
+func (v *service) serial(zone string) uint32 {
+	z, _ := v.publisher.Zones().Zone(zone)
+	return z.Serial
 }
 
 // fake is the i-th container: an instance, a service and a project's service.
