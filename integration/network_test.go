@@ -138,7 +138,7 @@ func TestNetworkModes(t *testing.T) {
 		{name: "out to the world", args: "run --rm busybox ping -c 1 -W 2 " + h.Outside, out: "~1 packets received"},
 		{name: "resolv.conf", args: "run --rm busybox cat /etc/resolv.conf", out: "~nameserver 127.0.0.11"},
 		{name: "dns search", args: "run --rm --dns-search example.com --dns-opt timeout:1 busybox cat /etc/resolv.conf", out: "~search example.com"},
-		{name: "add-host", args: "run --rm --add-host db:10.1.2.3 busybox grep db /etc/hosts", out: "10.1.2.3\tdb"},
+		{name: "add-host", args: "run --rm --add-host db:10.1.2.3 busybox grep -w db /etc/hosts", out: "10.1.2.3\tdb"},
 		{name: "host-gateway", args: "run --rm --add-host gw:host-gateway busybox sh -c 'ping -c 1 -W 2 gw'", out: "~1 packets received"},
 		{name: "mac address", args: "run --rm --mac-address 02:42:ac:11:00:99 busybox cat /sys/class/net/eth0/address", out: "02:42:ac:11:00:99"},
 		{name: "network ls", args: "network ls --format {{.Name}}/{{.Driver}}/{{.Scope}}", out: "bridge/bridge/local\nhost/host/local\nnone/null/local"},
