@@ -112,7 +112,12 @@ func TestUserNetworks(t *testing.T) {
 	})
 	h.Docker(t, "rm", "-f", "two", "both")
 	assert.Equal(t, h.Docker(t, "network", "rm", "red"), "red")
-	assert.Assert(t, !strings.Contains(h.On(t, "ip", "-o", "addr").Stdout, "172.28."))
+	eventually(t, 30*time.Second, func() error {
+		if addrs := h.On(t, "ip", "-o", "addr").Stdout; strings.Contains(addrs, "172.28.") {
+			return fmt.Errorf("the removed network has addresses:\n%s", addrs)
+		}
+		return nil
+	})
 	h.Docker(t, "rm", "-f", "web", "one")
 	assert.Assert(t, is.Contains(h.Docker(t, "network", "prune", "-f"), "blue"))
 	want := strings.Join([]string{

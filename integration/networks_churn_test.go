@@ -123,11 +123,16 @@ func TestNetworkChurn(t *testing.T) {
 			h.Docker(t, "network", "rm", fmt.Sprintf("n%d", i))
 		}
 		assert.Equal(t, h.Docker(t, "network", "ls", "-q", "--filter", "type=custom", "--filter", "name=t"), "")
-		after := h.On(t, "ip", "-o", "link").Stdout
-		assert.Equal(t, strings.Count(after, "\n"), strings.Count(before, "\n"), "%s", after)
-		rules := h.On(t, "nft", "list", "ruleset").Stdout
-		// base is in bridges, twice in maytalk, and in onlink of both families.
-		assert.Equal(t, strings.Count(rules, `"nr`), 5, "elements of networks that are gone:\n%s", rules)
+		eventually(t, 30*time.Second, func() error {
+			if after := h.On(t, "ip", "-o", "link").Stdout; strings.Count(after, "\n") != strings.Count(before, "\n") {
+				return fmt.Errorf("links are left:\n%s", after)
+			}
+			// base is in bridges, twice in maytalk, and in onlink of both families.
+			if rules := h.On(t, "nft", "list", "ruleset").Stdout; strings.Count(rules, `"nr`) != 5 {
+				return fmt.Errorf("elements of networks that are gone:\n%s", rules)
+			}
+			return nil
+		})
 		assert.Equal(t, strings.Count(h.Records(t), "/nereid/v1/addresses/"), 2*churnContainers)
 	})
 }

@@ -41,6 +41,7 @@ type project struct {
 	dir   string
 	files []string
 	env   []string
+	jobs  int // that the queue has done
 }
 
 // TestCompose runs every application on one host, several at once, each with one version of compose after the other:

@@ -15,7 +15,6 @@ import (
 
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
-	"gotest.tools/v3/poll"
 )
 
 // shop: a web front end, an API, PostgreSQL and Redis, started in the order of their health, with secrets, and with
@@ -78,10 +77,13 @@ func (p *project) http() *http.Client {
 	return &http.Client{Transport: p.host.Transport(), Timeout: 30 * time.Second}
 }
 
-func (p *project) get(t *testing.T, url string) string {
+// get waits for an answer: a server that is up may not listen yet.
+func (p *project) get(t *testing.T, url string) (body string) {
 	t.Helper()
-	body, err := p.tryGet(t, url)
-	assert.NilError(t, err)
+	p.eventually(t, func() (err error) {
+		body, err = p.tryGet(t, url)
+		return err
+	})
 	return body
 }
 
@@ -158,12 +160,6 @@ func (p *project) recreateOnChange(t *testing.T) {
 
 	assert.Assert(t, id("db") != db, "not recreated")
 	assert.Equal(t, id("cache"), cache, "recreated without need")
-	poll.WaitOn(t, func(poll.LogT) poll.Result { // its API had connections to the old one
-		if _, err := p.tryGet(t, "http://127.0.0.1:8080/api/notes"); err != nil {
-			return poll.Continue("%v", err)
-		}
-		return poll.Success()
-	}, poll.WithTimeout(30*time.Second))
 	p.wantNotes(t, "bread", "butter")
 }
 
@@ -190,18 +186,17 @@ func (p *project) watch(t *testing.T) {
 	t.Helper()
 	said, stop := p.background(t, "watch", "--no-up")
 	defer stop()
-	poll.WaitOn(t, func(poll.LogT) poll.Result {
-		if strings.Contains(said(), "Watch enabled") {
-			return poll.Success()
+	p.eventually(t, func() error {
+		if !strings.Contains(said(), "Watch enabled") {
+			return fmt.Errorf("watch says:\n%s", said())
 		}
-		return poll.Continue("%s", said())
-	}, poll.WithTimeout(30*time.Second))
+		return nil
+	})
 	assert.NilError(t, os.WriteFile(filepath.Join(p.dir, "live", "news.txt"), []byte("second edition\n"), 0o644))
-	poll.WaitOn(t, func(poll.LogT) poll.Result {
-		got, err := p.tryGet(t, "http://127.0.0.1:8080/live/news.txt")
-		if got == "second edition" {
-			return poll.Success()
+	p.eventually(t, func() error {
+		if got, err := p.tryGet(t, "http://127.0.0.1:8080/live/news.txt"); got != "second edition" {
+			return fmt.Errorf("%s %w\n%s", got, err, said())
 		}
-		return poll.Continue("%s %v\n%s", got, err, said())
-	}, poll.WithTimeout(30*time.Second))
+		return nil
+	})
 }

@@ -317,7 +317,7 @@ func Spawn(t testing.TB, c Cmd, args ...string) (said func() string, stop func()
 	assert.NilError(t, cmd.Start())
 	stop = sync.OnceFunc(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
-		kill := time.AfterFunc(10*time.Second, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+		kill := time.AfterFunc(commandTimeout, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 		_ = cmd.Wait() // it was interrupted
 		kill.Stop()
 	})
