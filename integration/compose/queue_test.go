@@ -198,7 +198,16 @@ func (p *project) foreground(t *testing.T) {
 	t.Helper()
 	said, interrupt := p.background(t, "up", "--force-recreate")
 	p.eventually(t, func() error {
-		if !strings.Contains(said(), "gate is open") {
+		for _, line := range []string{"gate is open", "working"} { // before, up is busy starting: what it starts then outlives its end
+			if !strings.Contains(said(), line) {
+				return fmt.Errorf("up says:\n%s", said())
+			}
+		}
+		return nil
+	})
+	p.worked(t, 1)
+	p.eventually(t, func() error {
+		if !strings.Contains(said(), "did ") {
 			return fmt.Errorf("up says:\n%s", said())
 		}
 		return nil
