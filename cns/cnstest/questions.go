@@ -66,6 +66,12 @@ func Cases() ([]Case, error) {
 	return all, nil
 }
 
+// Is tells whether an answer, in canonical form, is the one wanted. A question with upper-case letters may have them in
+// other names of its answer, too: those lead into it (RFC 1035, section 4.1.4; RFC 4343, section 4.2).
+func (c Case) Is(got string) bool {
+	return got == c.Want || c.Name != strings.ToLower(c.Name) && strings.EqualFold(got, c.Want)
+}
+
 // Canonical orders the records of each section of an answer, and leaves out what differs from run to run. What a cut
 // answer holds counts for nothing (RFC 2181, section 9).
 func Canonical(lines []string) string {

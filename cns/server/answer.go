@@ -74,6 +74,14 @@ func (s *Server) answer(m *dns.Msg, q dns.Question) {
 		return
 	}
 	r := lookup(set, zone.Canonical(q.Name), record.Type(q.Qtype), m.IsEdns0())
+	fill(m, r, q.Name)
+	if n := min(len(r.Answer), len(m.Answer)); n > 1 {
+		s.rotate(m.Answer[:n])
+	}
+}
+
+// fill puts what was found for a name, as the question spelled it, into an answer.
+func fill(m *dns.Msg, r zone.Result, name string) {
 	switch r.Verdict {
 	case zone.Refused:
 		m.Rcode = dns.RcodeRefused
@@ -90,7 +98,7 @@ func (s *Server) answer(m *dns.Msg, q dns.Question) {
 		m.Ns = append([]dns.RR{soa(r.Zone)}, wire.RRs(r.Proof)...)
 	}
 	m.Authoritative = true
-	m.Answer = append(s.rotate(rrs(r.Answer, q.Name)), rrs(r.Signatures, q.Name)...)
+	m.Answer = append(rrs(r.Answer, name), rrs(r.Signatures, name)...)
 }
 
 // lookup asks for signatures as well when the client wants to see them (RFC 3225).
@@ -112,12 +120,12 @@ func refused(qtype uint16) bool {
 
 // rotate begins each answer with another of its records, so that clients that take the first spread. An alias stays
 // before what it leads to.
-func (s *Server) rotate(answer []dns.RR) []dns.RR {
-	if len(answer) < 2 || answer[0].Header().Rrtype == dns.TypeCNAME {
-		return answer
+func (s *Server) rotate(answer []dns.RR) {
+	if answer[0].Header().Rrtype == dns.TypeCNAME {
+		return
 	}
 	n := int(s.turn.Add(1) % uint64(len(answer)))
-	return slices.Concat(answer[n:], answer[:n])
+	copy(answer, slices.Concat(answer[n:], answer[:n]))
 }
 
 // soa is the SOA record of a negative answer: its TTL is how long that may be believed (RFC 2308, section 3).

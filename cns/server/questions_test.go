@@ -94,7 +94,8 @@ func TestQuestionsAndAnswers(t *testing.T) {
 				if other := map[string]string{"udp": "tcp", "tcp": "udp"}[network]; c.Has(other) {
 					continue
 				}
-				assert.Equal(t, cnstest.Canonical(told(ask(t, network, addr, asked(t, c)))), c.Want, "%s, over %s", c.Rule, network)
+				got := cnstest.Canonical(told(ask(t, network, addr, asked(t, c))))
+				assert.Assert(t, c.Is(got), "%s, over %s\ngot\n%s\nwant\n%s", c.Rule, network, got, c.Want)
 			}
 		})
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,19 +52,28 @@ type Server struct {
 	source Source
 	log    *zap.Logger
 	turn   atomic.Uint64
-	counts counts
 	open   []*listener
+
+	answers *answers
+	queue   chan waiting // never closed
+	dropped atomic.Uint64
+	closing atomic.Bool
+	workers []*worker
+	tally   tally // of all that workers leave to others
 }
 
-// listener is one address, open for both transports.
+// listener is one address, open for both transports: for UDP once per processor.
 type listener struct {
-	udp net.PacketConn
+	udp []*socket
 	tcp net.Listener
 }
 
 // New makes a Server. It opens nothing: Listen, then Run.
 func New(source Source, cfg Config, log *zap.Logger) *Server {
-	return &Server{cfg: cfg, source: source, log: log}
+	return &Server{
+		cfg: cfg, source: source, log: log, answers: newAnswers(), queue: make(chan waiting, queueSize),
+		tally: tally{new(counts), new(latency)},
+	}
 }
 
 // Listen opens the addresses. All are open when it returns, or none.
@@ -78,6 +89,9 @@ func (s *Server) Listen(ctx context.Context) (retErr error) {
 			return fmt.Errorf("listen for DNS on %q: %w", addr, err)
 		}
 		s.open = append(s.open, l)
+		for _, c := range l.udp {
+			s.workers = append(s.workers, newWorker(s, c))
+		}
 	}
 	return nil
 }
@@ -86,61 +100,96 @@ func (s *Server) Listen(ctx context.Context) (retErr error) {
 func listen(ctx context.Context, addr string) (*listener, error) {
 	var lc net.ListenConfig
 	for try := 1; ; try++ {
-		udp, err := lc.ListenPacket(ctx, "udp", addr)
+		first, err := openUDP(ctx, addr)
 		if err != nil {
 			return nil, err
 		}
-		tcp, err := lc.Listen(ctx, "tcp", udp.LocalAddr().String())
+		l := &listener{udp: []*socket{first}}
+		tcp, err := lc.Listen(ctx, "tcp", first.LocalAddr().String())
 		if err == nil {
-			return &listener{udp: udp, tcp: limit(tcp, tcpConnections)}, nil
+			l.tcp = limit(tcp, tcpConnections)
+			return l, l.share(ctx)
 		}
-		udp.Close()
+		l.close()
 		if _, port, _ := net.SplitHostPort(addr); port != "0" || try == listenTries {
 			return nil, err
 		}
 	}
 }
 
-func (s *Server) close() {
-	for _, l := range s.open {
-		l.udp.Close()
+// share opens as many sockets for UDP as there are processors.
+func (l *listener) share(ctx context.Context) error {
+	for range runtime.GOMAXPROCS(0) - 1 {
+		c, err := openUDP(ctx, l.udp[0].LocalAddr().String())
+		if err != nil {
+			l.close()
+			return err
+		}
+		l.udp = append(l.udp, c)
+	}
+	return nil
+}
+
+func (l *listener) close() {
+	for _, c := range l.udp {
+		c.Close()
+	}
+	if l.tcp != nil {
 		l.tcp.Close()
 	}
-	s.open = nil
+}
+
+func (s *Server) close() {
+	for _, l := range s.open {
+		l.close()
+	}
+	s.open, s.workers = nil, nil
 }
 
 // Addrs are the addresses that Listen opened.
 func (s *Server) Addrs() []net.Addr {
 	addrs := make([]net.Addr, len(s.open))
 	for i, l := range s.open {
-		addrs[i] = l.udp.LocalAddr()
+		addrs[i] = l.udp[0].LocalAddr()
 	}
 	return addrs
 }
 
-// Run serves what Listen opened until the context ends, then lets answers under way be sent and closes all.
+// Run serves what Listen opened until the context ends, then lets answers under way be sent and closes all. Call it once.
 func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	queue, done := context.WithCancel(context.WithoutCancel(ctx)) // ends when nothing is received any more
+	var takers, workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		takers.Go(func() { s.take(queue) })
+	}
+	for _, w := range s.workers {
+		workers.Add(1)
+		group.Go(func() error { defer workers.Done(); return w.run() })
+	}
 	for _, l := range s.open {
-		for _, srv := range s.servers(l) {
-			group.Go(func() error { return serve(ctx, srv) })
-		}
+		group.Go(func() error { return serve(ctx, s.tcp(l.tcp)) })
 	}
-	if len(s.open) == 0 {
-		<-ctx.Done()
+	<-ctx.Done()
+	s.closing.Store(true)
+	for _, w := range s.workers {
+		_ = w.socket.SetReadDeadline(time.Now()) // wakes it
 	}
-	return group.Wait()
+	workers.Wait()
+	done()
+	takers.Wait()
+	err := group.Wait()
+	s.close()
+	return err
 }
 
-// servers are the two halves of a listener.
-func (s *Server) servers(l *listener) []*dns.Server {
-	tcp := &dns.Server{
-		Listener: l.tcp, Handler: dns.HandlerFunc(s.handleTCP), MaxTCPQueries: tcpQueries,
+// tcp is what speaks over connections.
+func (s *Server) tcp(l net.Listener) *dns.Server {
+	return &dns.Server{
+		Listener: l, Handler: dns.HandlerFunc(s.handleTCP), MaxTCPQueries: tcpQueries,
 		ReadTimeout: tcpTimeout, WriteTimeout: tcpTimeout, IdleTimeout: func() time.Duration { return tcpTimeout },
 		MsgAcceptFunc: accept, TsigProvider: s.provider(),
 	}
-	udp := &dns.Server{PacketConn: l.udp, Handler: dns.HandlerFunc(s.handleUDP), UDPSize: udpSize, MsgAcceptFunc: accept, TsigProvider: s.provider()}
-	return []*dns.Server{udp, tcp}
 }
 
 // provider has the keys shared with other name servers; nil: there are none.
@@ -193,11 +242,15 @@ func (s *Server) handleUDP(w dns.ResponseWriter, req *dns.Msg) {
 	if m == nil {
 		return
 	}
-	size := dns.MinMsgSize
+	s.send(w, req, m, udpLimit(req))
+}
+
+// udpLimit is the size of the largest answer over UDP that a client takes and we send.
+func udpLimit(req *dns.Msg) int {
 	if opt := req.IsEdns0(); opt != nil {
-		size = min(max(int(opt.UDPSize()), dns.MinMsgSize), udpSize)
+		return min(max(int(opt.UDPSize()), dns.MinMsgSize), udpSize)
 	}
-	s.send(w, req, m, size)
+	return dns.MinMsgSize
 }
 
 func (s *Server) handleTCP(w dns.ResponseWriter, req *dns.Msg) {
@@ -216,12 +269,7 @@ func (s *Server) send(w dns.ResponseWriter, req, m *dns.Msg, size int) {
 	s.count(req, m)
 	room := s.signed(new(dns.Msg), req)
 	m.Truncate(size - room)
+	m.Compress = true
 	s.signed(m, req)
 	s.write(w, m)
-}
-
-func (s *Server) write(w dns.ResponseWriter, m *dns.Msg) {
-	if err := w.WriteMsg(m); err != nil && !errors.Is(err, net.ErrClosed) {
-		s.log.Debug("DNS answer not sent", zap.Stringer("to", w.RemoteAddr()), zap.Error(err))
-	}
 }

@@ -212,7 +212,7 @@ nereid_dns_answers_total{code="NOERROR",type="A"} 2
 nereid_dns_answers_total{code="NOERROR",type="other"} 1
 nereid_dns_answers_total{code="NXDOMAIN",type="AAAA"} 1
 nereid_dns_answers_total{code="REFUSED",type="ANY"} 1
-`)))
+`), "nereid_dns_answers_total"))
 }
 
 func TestAnswersRotate(t *testing.T) {

@@ -19,6 +19,7 @@ type Edit struct {
 	// declared are zones whose apex may say something else now.
 	declared map[string]bool
 	quiet    bool
+	rezoned  bool // zones came or went
 	diffs    []Diff
 }
 
@@ -74,6 +75,7 @@ func (e *Edit) AddZone(z Authority) {
 	above := areaOf(e.zones, z.Apex)
 	e.zones[z.Apex] = a
 	e.whole[z.Apex] = true
+	e.rezoned = true
 	if n := e.names.node(z.Apex); n.present() || n.below > 0 {
 		e.take(a, above)
 	}
@@ -107,6 +109,7 @@ func (e *Edit) RemoveZone(apex string) {
 	if !ok {
 		return
 	}
+	e.rezoned = true
 	delete(e.zones, apex)
 	delete(e.declared, apex)
 	delete(e.whole, apex)
@@ -129,7 +132,10 @@ func (e *Edit) Quiet() { e.quiet = true }
 // Done returns the next set. Zones that changed get the serial, or the one after theirs if that is not higher in the
 // arithmetic of RFC 1982: no serial ever stands for two contents.
 func (e *Edit) Done(serial uint32) *Set {
-	next := &Set{zones: e.zones, serial: e.base.serial}
+	next := &Set{zones: e.zones, serial: e.base.serial, generation: e.base.generation + 1, layout: e.base.layout}
+	if e.rezoned {
+		next.layout++
+	}
 	if !e.quiet {
 		next.serial = serial
 	}

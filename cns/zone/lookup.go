@@ -82,19 +82,22 @@ func (s *Set) judge(r *Result, z *area, name string, found, signed bool) {
 		return
 	}
 	r.Zone = &z.Authority
+	r.Verdict = s.verdict(z, name)
+	if signed && r.Verdict != Unsure {
+		r.Proof = s.denial(z, name, s.names.get(name))
+	}
+}
+
+// verdict is what a name comes to that has no records of the type asked for.
+func (s *Set) verdict(z *area, name string) Verdict {
 	n := s.names.get(name)
 	switch {
 	case n != nil && n.unsure():
-		r.Verdict = Unsure
-		return
+		return Unsure
 	case name == z.Apex || n != nil:
-		r.Verdict = NoData
-	default:
-		r.Verdict = NXDomain
+		return NoData
 	}
-	if signed {
-		r.Proof = s.denial(z, name, n)
-	}
+	return NXDomain
 }
 
 // records are those of one type at a name, in the order in which they were added, or the alias that stands there

@@ -79,6 +79,8 @@ type Set struct {
 	zones  map[string]*area // by apex
 	names  *table
 	serial uint32 // last given to Done
+
+	generation, layout uint64 // see Generation and Layout
 }
 
 // area is a zone with its names.

@@ -44,7 +44,7 @@ func TestQuestionsWithDigAndDrill(t *testing.T) {
 				asked++
 				out, err := exec.CommandContext(t.Context(), tool, args(c, at, transport)...).CombinedOutput()
 				assert.NilError(t, err, "%s: %s", c, out)
-				assert.Check(t, cnstest.Canonical(printed(string(out))) == c.Want, "%s over %s, %s\n%s\nwant\n%s\ngot\n%s",
+				assert.Check(t, c.Is(cnstest.Canonical(printed(string(out)))), "%s over %s, %s\n%s\nwant\n%s\ngot\n%s",
 					tool, transport, c, c.Rule, c.Want, out)
 			}
 		}
