@@ -18,7 +18,7 @@ TEST_PACKAGES := bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ld
 
 NEREID_SOCKET ?= /run/nereid/docker.sock
 
-.PHONY: help deps test-deps build clients run stop test unit lint integration soak bench clean
+.PHONY: help deps test-deps build clients run stop test unit lint integration soak bench bench-dns clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,15 @@ soak: build ## random concurrent verbs on 50 containers for 30 minutes (SOAK=dur
 
 bench: build ## measure against the Docker Engine (Debian's docker.io) on this machine
 	./integration/bench/run
+
+bin/coredns: tools/coredns/go.mod tools/coredns/go.sum
+	@mkdir -p $(@D)
+	cd tools/coredns && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../../$@ github.com/coredns/coredns
+	@touch $@
+
+bench-dns: bin/coredns ## measure the name service against CoreDNS and NSD on this machine
+	$(call install,dnsperf:dnsperf nsd:/usr/sbin/nsd util-linux:taskset)
+	go test -tags bench -count=1 -timeout 20m -v -run '^TestBenchDNS$$' ./integration/bench
 
 clean: ## remove what was built
 	rm -rf bin

@@ -2,49 +2,18 @@ package publish_test
 
 import (
 	"fmt"
-	"net/netip"
 	"runtime"
 	"testing"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
 	"gotest.tools/v3/assert"
 
+	"github.com/nereid-paas/nereid/cns/cnstest"
 	"github.com/nereid-paas/nereid/cns/publish"
 	"github.com/nereid-paas/nereid/cns/sign"
 	"github.com/nereid-paas/nereid/cns/zone"
-	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/state"
 )
-
-// perContainer is how many records a container of member has.
-const perContainer = 9
-
-// member is the i-th container of a large fleet; services have twenty members each.
-func member(i int, status string) *state.Container {
-	return &state.Container{
-		Account: nereid.Admin, ID: nereid.ContainerID(fmt.Sprintf("%08x%056x", i, i)), Name: fmt.Sprintf("app-%d", i), Host: "h1",
-		Config: &container.Config{Labels: map[string]string{"nereid.cns.services": fmt.Sprintf("web%d:80", i/20)}},
-		State:  state.RunState{Status: status},
-		Networks: map[string]*state.Endpoint{"bridge": {Network: "n1",
-			Address: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 8)}},
-	}
-}
-
-// large is the state of a fleet of so many records, as changes from nothing.
-func large(records int, settings ...state.Record) []state.Change {
-	changes := []state.Change{
-		{New: &state.Host{Name: "h1", Advertise: netip.MustParseAddr("192.0.2.1")}},
-		{New: &state.Network{Account: nereid.Admin, ID: "n1", Name: "bridge", Predefined: true, Subnets: []state.Subnet{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}}},
-	}
-	for _, r := range settings {
-		changes = append(changes, state.Change{New: r})
-	}
-	for i := range records / perContainer {
-		changes = append(changes, state.Change{New: member(i, state.StatusRunning)})
-	}
-	return changes
-}
 
 func newBench(b *testing.B) *publish.Builder {
 	b.Helper()
@@ -77,8 +46,8 @@ func BenchmarkChange(b *testing.B) {
 				if signed {
 					settings = signedBench(b)
 				}
-				builder.Apply(large(records, settings...), 1)
-				up, down := member(records, state.StatusRunning), member(records, state.StatusExited)
+				builder.Apply(cnstest.Large(records, settings...), 1)
+				up, down := cnstest.Member(records, state.StatusRunning), cnstest.Member(records, state.StatusExited)
 				rev := state.Revision(1)
 				b.ResetTimer()
 				for b.Loop() {
@@ -96,7 +65,7 @@ func BenchmarkChange(b *testing.B) {
 func BenchmarkRebuild(b *testing.B) {
 	for _, records := range []int{100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("records=%d", records), func(b *testing.B) {
-			changes := large(records)
+			changes := cnstest.Large(records)
 			var before, after runtime.MemStats
 			var set *zone.Set
 			var builder *publish.Builder
@@ -116,7 +85,7 @@ func BenchmarkRebuild(b *testing.B) {
 		})
 	}
 	b.Run("signed", func(b *testing.B) {
-		changes := large(10_000, signedBench(b)...) // a hundred thousand take seconds
+		changes := cnstest.Large(10_000, signedBench(b)...) // a hundred thousand take seconds
 		for b.Loop() {
 			newBench(b).Apply(changes, 1)
 		}

@@ -132,7 +132,7 @@ func (l *listener) share(ctx context.Context) error {
 
 func (l *listener) close() {
 	for _, c := range l.udp {
-		c.Close()
+		_ = c.Close()
 	}
 	if l.tcp != nil {
 		l.tcp.Close()

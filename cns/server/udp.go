@@ -43,7 +43,7 @@ func openUDP(ctx context.Context, addr string) (*socket, error) {
 	}
 	s := &socket{UDPConn: c.(*net.UDPConn)}
 	if s.raw, err = s.SyscallConn(); err != nil {
-		s.Close()
+		_ = s.Close()
 		return nil, err
 	}
 	s.controlled = s.LocalAddr().(*net.UDPAddr).IP.IsUnspecified()
@@ -54,7 +54,7 @@ func openUDP(ctx context.Context, addr string) (*socket, error) {
 		}
 	}), err)
 	if err != nil {
-		s.Close()
+		_ = s.Close()
 		return nil, err
 	}
 	return s, nil

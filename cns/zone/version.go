@@ -16,7 +16,9 @@ type Version struct {
 }
 
 // Version is the one of a name, fully qualified and in lower case. It does not allocate.
-func (s *Set) Version(name string) Version { return Version{node: s.names.get(name), area: s.zones[name]} }
+func (s *Set) Version(name string) Version {
+	return Version{node: s.names.get(name), area: s.zones[name]}
+}
 
 // Denied judges a question without looking for its answer. With Answer there are records, or an alias, and Lookup has
 // them; the other verdicts are those that Lookup comes to. It does not allocate.

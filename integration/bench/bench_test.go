@@ -89,7 +89,7 @@ func TestBench(t *testing.T) {
 
 	table := markdown(rows, theirs.docker(t, "version", "-f", "{{.Server.Version}}"))
 	fmt.Println(table)
-	keep(t, table)
+	keep(t, "bench", machine()+"\n\n"+table)
 }
 
 // timed is how long f takes, in milliseconds.
@@ -161,10 +161,10 @@ func markdown(rows []row, version string) string {
 	return b.String()
 }
 
-// keep puts the table between the markers of docs/performance.md.
-func keep(t *testing.T, table string) {
+// keep puts text between the markers of a name in docs/performance.md.
+func keep(t *testing.T, name, text string) {
 	t.Helper()
-	const from, to = "<!-- bench -->\n", "<!-- /bench -->"
+	from, to := "<!-- "+name+" -->\n", "<!-- /"+name+" -->"
 	path := filepath.Join("..", "..", "docs", "performance.md")
 	b, err := os.ReadFile(path)
 	assert.NilError(t, err)
@@ -172,7 +172,7 @@ func keep(t *testing.T, table string) {
 	assert.Assert(t, ok, "no marker in %s", path)
 	_, tail, ok := strings.Cut(rest, to)
 	assert.Assert(t, ok, "no end marker in %s", path)
-	assert.NilError(t, os.WriteFile(path, []byte(head+from+machine()+"\n\n"+table+to+tail), 0o644))
+	assert.NilError(t, os.WriteFile(path, []byte(head+from+text+to+tail), 0o644))
 }
 
 // machine describes where the figures come from.
