@@ -13,7 +13,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.bui
 PACKAGES := gcc:gcc pkg-config:pkg-config libseccomp-dev:/usr/include/seccomp.h tini:/usr/bin/tini-static \
             iproute2:ip procps:ps nftables:nft busybox-static:/bin/busybox bind9-dnsutils:dig curl:curl ca-certificates:/etc/ssl/certs git:git
 # What its tests drive besides.
-TEST_PACKAGES := bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ldnsutils:drill \
+TEST_PACKAGES := bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ldnsutils:drill knot-dnsutils:kdig \
             python3-docker:/usr/lib/python3/dist-packages/docker docker-compose:docker-compose e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs
 
 NEREID_SOCKET ?= /run/nereid/docker.sock

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +41,11 @@ func (d *daemon) buildNames(ctx context.Context, o options) (err error) {
 		return err
 	}
 	d.namesAdmin = admin.New(d.host, d.store, d.publisher, d.transfers, log)
-	d.names = cns.New(d.publisher, cns.Config{Listen: []string{o.cnsListen}, Transfers: d.transfers}, log)
+	cfg, err := d.nameServer(o)
+	if err != nil {
+		return err
+	}
+	d.names = cns.New(d.publisher, cfg, log)
 	err = d.names.Listen(ctx)
 	if err != nil && !o.cnsAsked {
 		log.Warn("the name service answers inside containers only: its default address is taken, choose one with --cns-listen", zap.Error(err))
@@ -46,6 +53,47 @@ func (d *daemon) buildNames(ctx context.Context, o options) (err error) {
 		return nil
 	}
 	return err
+}
+
+// nameServer is what the options say of answers to the network.
+func (d *daemon) nameServer(o options) (cns.Config, error) {
+	limits, err := o.limits()
+	cfg := cns.Config{Listen: []string{o.cnsListen}, Transfers: d.transfers, Limits: limits, NSID: cmp.Or(o.cnsNSID, o.name)}
+	if o.cnsNSID == "none" {
+		cfg.NSID = ""
+	}
+	if o.cnsTLS != "" {
+		cfg.ListenTLS = []string{o.cnsTLS}
+		cfg.Certificate = &cns.Certificate{CertFile: cmp.Or(o.cnsCert, d.fleet.id.CertFile()), KeyFile: cmp.Or(o.cnsKey, d.fleet.id.KeyFile())}
+	}
+	return cfg, err
+}
+
+// limits are what one network of DNS clients gets.
+func (o *options) limits() (cns.Limits, error) {
+	l := cns.DefaultLimits()
+	fields := map[string]*int{"responses": &l.Responses, "slip": &l.Slip, "queries": &l.Queries, "connections": &l.Connections}
+	var errs []error
+	for _, w := range o.cnsLimits {
+		key, value, _ := strings.Cut(w, "=")
+		n, err := strconv.Atoi(value)
+		if fields[key] == nil || err != nil || n < 0 || n > 1_000_000 {
+			errs = append(errs, fmt.Errorf("--cns-limits %q: not one of responses, slip, queries, connections, = and a number up to a million", w))
+			continue
+		}
+		*fields[key] = n
+	}
+	if len(o.cnsUnlimited) > 0 {
+		l.Exempt = nil
+	}
+	for _, c := range o.cnsUnlimited {
+		p, err := transfer.ParseNetwork(c)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--cns-unlimited: %w", err))
+		}
+		l.Exempt = append(l.Exempt, p)
+	}
+	return l, errors.Join(errs...)
 }
 
 // reach tells the name service what is heard of hosts.

@@ -29,6 +29,12 @@ type options struct {
 	zone           string
 	cnsListen      string
 	cnsConfig      string
+	cnsTLS         string
+	cnsCert        string // with cnsKey; empty: the host's own certificate
+	cnsKey         string
+	cnsLimits      []string
+	cnsUnlimited   []string
+	cnsNSID        string
 	cnsAsked       bool // --cns-listen was given: failing to listen is then fatal
 	metricsListen  string
 	stateEndpoints []string
@@ -65,6 +71,12 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.zone, "cns-zone", "cns.internal", "DNS zone of the container name service")
 	f.StringVar(&o.cnsListen, "cns-listen", "127.0.0.1:53", "where the container name service answers, UDP and TCP")
 	f.StringVar(&o.cnsConfig, "cns-config", "", "file of DNS zones, a line each: ZONE KEY=VALUE..., as nereid cns zone add takes them")
+	f.StringVar(&o.cnsTLS, "cns-tls-listen", "", "where it answers over TLS, ADDR:853 (default: nowhere)")
+	f.StringVar(&o.cnsCert, "cns-tls-cert", "", "its certificate there, PEM, read again when it changes (default: the host's own, of the fleet's authority)")
+	f.StringVar(&o.cnsKey, "cns-tls-key", "", "the key of --cns-tls-cert")
+	f.StringSliceVar(&o.cnsLimits, "cns-limits", nil, "what one network of DNS clients gets, 0 for no limit: responses=200 equal ones a second over UDP, slip=2 of those beyond for one that sends the client to TCP, queries=10000 a second, connections=32")
+	f.StringSliceVar(&o.cnsUnlimited, "cns-unlimited", nil, "CIDRs without such limits (default: loopback, private and link-local addresses)")
+	f.StringVar(&o.cnsNSID, "cns-nsid", "", "what DNS clients are told who ask which server they have (default: --name; \"none\": nothing)")
 	f.StringVar(&o.metricsListen, "metrics-listen", "", "where Prometheus metrics are served (default: nowhere)")
 	f.StringSliceVar(&o.stateEndpoints, "state-endpoints", nil, "URLs of an existing etcd cluster (default: embedded)")
 	f.StringVar(&o.containerd, "containerd", "", "socket of an existing containerd (default: embedded)")
@@ -147,8 +159,14 @@ func (o *options) validate() error {
 		bad("--cns-zone %q: %w", o.zone, err)
 	}
 	o.validateJoin(bad)
+	if _, err := o.limits(); err != nil {
+		errs = append(errs, err)
+	}
+	if (o.cnsCert == "") != (o.cnsKey == "") || o.cnsCert != "" && o.cnsTLS == "" {
+		bad("--cns-tls-cert and --cns-tls-key go together, and with --cns-tls-listen")
+	}
 	for _, l := range []struct{ flag, addr string }{
-		{"--cns-listen", o.cnsListen}, {"--metrics-listen", o.metricsListen}, {"--join", o.join}, {"--peer-listen", o.peerListen}, {"--gossip-listen", o.gossipListen},
+		{"--cns-listen", o.cnsListen}, {"--cns-tls-listen", o.cnsTLS}, {"--metrics-listen", o.metricsListen}, {"--join", o.join}, {"--peer-listen", o.peerListen}, {"--gossip-listen", o.gossipListen},
 	} {
 		if l.addr == "" {
 			continue

@@ -26,6 +26,9 @@ func TestOptionsSayAllThatIsWrong(t *testing.T) {
 		{name: "mirror with a path", args: []string{"--name", "h1", "--registry-mirror", "https://m.example/v2"}, want: []string{"no user, path, query or fragment may follow"}},
 		{name: "insecure registry with a scheme", args: []string{"--name", "h1", "--insecure-registry", "http://reg:5000"}, want: []string{`--insecure-registry "http://reg:5000"`}},
 		{name: "listen", args: []string{"--name", "h1", "--cns-listen", "53"}, want: []string{"--cns-listen"}},
+		{name: "DNS over TLS", args: []string{"--name", "h1", "--cns-tls-listen", ":853", "--cns-tls-cert", "c", "--cns-tls-key", "k", "--cns-limits", "responses=0,queries=5", "--cns-unlimited", "192.0.2.0/24,2001:db8::1"}},
+		{name: "DNS over TLS, bad", args: []string{"--name", "h1", "--cns-tls-listen", "853", "--cns-tls-cert", "c", "--cns-limits", "slip=x", "--cns-limits", "speed=1", "--cns-unlimited", "x"},
+			want: []string{"--cns-tls-listen", "--cns-tls-key", `"slip=x"`, `"speed=1"`, "--cns-unlimited"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var o options

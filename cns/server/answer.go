@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/hex"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -48,6 +49,7 @@ func (s *Server) reply(req *dns.Msg) *dns.Msg {
 	opt := req.IsEdns0()
 	if opt != nil {
 		m.SetEdns0(udpSize, opt.Do())
+		s.identify(m.IsEdns0(), opt)
 	}
 	switch {
 	case opt != nil && opt.Version() != 0: // RFC 6891, section 6.1.3
@@ -60,6 +62,13 @@ func (s *Server) reply(req *dns.Msg) *dns.Msg {
 		s.answer(m, req.Question[0])
 	}
 	return m
+}
+
+// identify says which server this is to who asks (RFC 5001).
+func (s *Server) identify(answer, asked *dns.OPT) {
+	if s.cfg.NSID != "" && slices.ContainsFunc(asked.Option, func(o dns.EDNS0) bool { return o.Option() == dns.EDNS0NSID }) {
+		answer.Option = append(answer.Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID, Nsid: hex.EncodeToString([]byte(s.cfg.NSID))})
+	}
 }
 
 // answer fills in what the zones say.

@@ -57,7 +57,7 @@ type tally struct {
 var (
 	answersDesc = prometheus.NewDesc("nereid_dns_answers_total", "DNS answers of the name service by type asked for and code.", []string{"type", "code"}, nil)
 	latencyDesc = prometheus.NewDesc("nereid_dns_answer_seconds", "Time from a request's reception over UDP to its answer: of the batch it came with, or in the queue of requests that take longer.", nil, nil)
-	droppedDesc = prometheus.NewDesc("nereid_dns_dropped_total", "DNS requests not answered, by reason.", []string{"reason"}, nil)
+	droppedDesc = prometheus.NewDesc("nereid_dns_dropped_total", "DNS requests not answered, or with nothing but the word to ask over TCP, by the limit that was reached.", []string{"reason"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -85,7 +85,9 @@ func (s *Server) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	ch <- histogram(all)
-	ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(s.dropped.Load()), "queue")
+	for reason, n := range map[string]*atomic.Uint64{"queue": &s.dropped.queue, "queries": &s.dropped.queries, "responses": &s.dropped.responses} {
+		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(n.Load()), reason)
+	}
 }
 
 // histogram adds up what was counted. Its sum is that of the buckets' upper bounds: an answer's own time is not kept.

@@ -31,7 +31,7 @@ func (s *Server) later(c *socket, p packet) {
 		}
 		select {
 		case <-s.queue:
-			s.dropped.Add(1)
+			s.dropped.queue.Add(1)
 		default:
 		}
 	}

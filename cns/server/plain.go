@@ -19,7 +19,7 @@ const (
 	bitNoCheck                                                           = 0x10
 )
 
-// plain is a request that is one question of class IN, with an OPT record without options or none: nearly all. A worker
+// plain is a request that is one question of class IN, with an OPT record or none: nearly all. A worker
 // reads one after the other into the same.
 type plain struct {
 	id       [2]byte
@@ -97,11 +97,22 @@ func (q *plain) readName(p []byte) (end int) {
 	return at
 }
 
-// readOPT takes in the request's only additional record, which must be a plain OPT record of version 0 (RFC 6891, section
-// 6.1.2) and the last there is.
+// readOPT takes in the request's only additional record, which must be an OPT record of version 0 (RFC 6891, section
+// 6.1.2) and the last there is. Of its options the one that is answered makes the request no plain one.
 func (q *plain) readOPT(r []byte) bool {
-	if len(r) != optSize || r[0] != 0 || binary.BigEndian.Uint16(r[1:]) != dns.TypeOPT || r[5] != 0 || r[6] != 0 || r[9] != 0 || r[10] != 0 {
+	if len(r) < optSize || r[0] != 0 || binary.BigEndian.Uint16(r[1:]) != dns.TypeOPT || r[5] != 0 || r[6] != 0 ||
+		int(binary.BigEndian.Uint16(r[9:])) != len(r)-optSize {
 		return false
+	}
+	for options := r[optSize:]; len(options) > 0; {
+		if len(options) < 4 || binary.BigEndian.Uint16(options) == dns.EDNS0NSID {
+			return false
+		}
+		n := 4 + int(binary.BigEndian.Uint16(options[2:]))
+		if n > len(options) {
+			return false
+		}
+		options = options[n:]
 	}
 	q.edns, q.do = true, r[7]&0x80 != 0
 	q.size = min(max(int(binary.BigEndian.Uint16(r[3:])), dns.MinMsgSize), udpSize)

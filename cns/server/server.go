@@ -4,9 +4,11 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -27,6 +29,11 @@ type Source interface {
 // Config of a Server.
 type Config struct {
 	Listen []string // addresses for UDP and TCP, "127.0.0.1:53"; none: Answer alone
+	// ListenTLS are addresses for TLS, "192.0.2.1:853", with a Certificate.
+	ListenTLS   []string
+	Certificate *Certificate
+	Limits      Limits
+	NSID        string // what clients are told who ask which server they have (RFC 5001); empty: nothing
 	// Transfers gives zones to other name servers; nil: nobody gets any.
 	Transfers Transfers
 }
@@ -56,13 +63,14 @@ type Server struct {
 
 	answers *answers
 	queue   chan waiting // never closed
-	dropped atomic.Uint64
+	meters  *meters
+	dropped struct{ queue, queries, responses atomic.Uint64 } // requests without an answer, and answers not given
 	closing atomic.Bool
 	workers []*worker
 	tally   tally // of all that workers leave to others
 }
 
-// listener is one address, open for both transports: for UDP once per processor.
+// listener is one address, open for both transports: for UDP once per processor. One for TLS has no UDP.
 type listener struct {
 	udp []*socket
 	tcp net.Listener
@@ -72,7 +80,7 @@ type listener struct {
 func New(source Source, cfg Config, log *zap.Logger) *Server {
 	return &Server{
 		cfg: cfg, source: source, log: log, answers: newAnswers(), queue: make(chan waiting, queueSize),
-		tally: tally{new(counts), new(latency)},
+		tally: tally{new(counts), new(latency)}, meters: newMeters(),
 	}
 }
 
@@ -81,10 +89,11 @@ func (s *Server) Listen(ctx context.Context) (retErr error) {
 	defer func() {
 		if retErr != nil {
 			s.close()
+			s.workers = nil
 		}
 	}()
 	for _, addr := range s.cfg.Listen {
-		l, err := listen(ctx, addr)
+		l, err := s.listen(ctx, addr)
 		if err != nil {
 			return fmt.Errorf("listen for DNS on %q: %w", addr, err)
 		}
@@ -93,11 +102,30 @@ func (s *Server) Listen(ctx context.Context) (retErr error) {
 			s.workers = append(s.workers, newWorker(s, c))
 		}
 	}
+	for _, addr := range s.cfg.ListenTLS {
+		if err := s.listenTLS(ctx, addr); err != nil {
+			return fmt.Errorf("listen for DNS over TLS on %q: %w", addr, err)
+		}
+	}
+	return nil
+}
+
+// listenTLS opens an address for TLS.
+func (s *Server) listenTLS(ctx context.Context, addr string) error {
+	if _, err := s.cfg.Certificate.Load(); err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	tcp, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	s.open = append(s.open, &listener{tcp: tls.NewListener(bound(tcp, tcpConnections, &s.cfg.Limits), s.cfg.Certificate.config())})
 	return nil
 }
 
 // listen opens an address for UDP and for TCP. With port 0 both get the same one.
-func listen(ctx context.Context, addr string) (*listener, error) {
+func (s *Server) listen(ctx context.Context, addr string) (*listener, error) {
 	var lc net.ListenConfig
 	for try := 1; ; try++ {
 		first, err := openUDP(ctx, addr)
@@ -107,7 +135,7 @@ func listen(ctx context.Context, addr string) (*listener, error) {
 		l := &listener{udp: []*socket{first}}
 		tcp, err := lc.Listen(ctx, "tcp", first.LocalAddr().String())
 		if err == nil {
-			l.tcp = limit(tcp, tcpConnections)
+			l.tcp = bound(tcp, tcpConnections, &s.cfg.Limits)
 			return l, l.share(ctx)
 		}
 		l.close()
@@ -143,14 +171,14 @@ func (s *Server) close() {
 	for _, l := range s.open {
 		l.close()
 	}
-	s.open, s.workers = nil, nil
+	s.open = nil
 }
 
-// Addrs are the addresses that Listen opened.
+// Addrs are the addresses that Listen opened, those for TLS last.
 func (s *Server) Addrs() []net.Addr {
 	addrs := make([]net.Addr, len(s.open))
 	for i, l := range s.open {
-		addrs[i] = l.udp[0].LocalAddr()
+		addrs[i] = l.tcp.Addr()
 	}
 	return addrs
 }
@@ -242,7 +270,21 @@ func (s *Server) handleUDP(w dns.ResponseWriter, req *dns.Msg) {
 	if m == nil {
 		return
 	}
+	if req.IsTsig() == nil { // who has signed is who they are
+		switch s.ration(client(w), subjectOf(m), time.Now()) {
+		case withhold:
+			return
+		case slip:
+			m.Answer, m.Ns, m.Rcode, m.Truncated = nil, nil, dns.RcodeSuccess, true
+		}
+	}
 	s.send(w, req, m, udpLimit(req))
+}
+
+// client is who asks.
+func client(w dns.ResponseWriter) netip.Addr {
+	a, _ := netip.ParseAddrPort(w.RemoteAddr().String())
+	return a.Addr().Unmap()
 }
 
 // udpLimit is the size of the largest answer over UDP that a client takes and we send.
@@ -254,6 +296,10 @@ func udpLimit(req *dns.Msg) int {
 }
 
 func (s *Server) handleTCP(w dns.ResponseWriter, req *dns.Msg) {
+	if !s.mayAsk(client(w)) {
+		_ = w.Close()
+		return
+	}
 	if s.special(w, req) {
 		return
 	}

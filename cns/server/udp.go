@@ -81,6 +81,7 @@ type worker struct {
 	q       plain
 	denials denials
 	turn    uint64
+	about   subject // of the last answer, good until the next request is read
 	tally   tally
 }
 
@@ -114,7 +115,7 @@ func (w *worker) step(fd uintptr) (done bool) {
 		out := 0
 		set := w.s.source.Zones()
 		for i := range n {
-			if size := w.answer(set, i); size > 0 {
+			if size := w.answer(set, i, begin); size > 0 {
 				w.batch.reply(out, i, size)
 				out++
 			}
@@ -127,13 +128,18 @@ func (w *worker) step(fd uintptr) (done bool) {
 	}
 }
 
-// answer answers the i-th packet and returns the size of the answer; 0: somebody else answers it.
-func (w *worker) answer(set *zone.Set, i int) (size int) {
-	p := w.batch.request(i)
-	out := w.plainly(set, p, w.batch.answers[i][:0])
+// answer answers the i-th packet and returns the size of the answer; 0: there is none, or somebody else answers it.
+func (w *worker) answer(set *zone.Set, i int, now time.Time) (size int) {
+	out := w.plainly(set, w.batch.request(i), w.batch.answers[i][:0])
 	if len(out) == 0 {
 		w.s.later(w.socket, w.batch.packet(i))
 		return 0
+	}
+	switch w.s.ration(w.batch.from(i).Addr(), w.about, now) {
+	case withhold:
+		return 0
+	case slip:
+		out = w.q.finish(w.q.reply(out[:0], bitTruncated, dns.RcodeSuccess), 0, 0, 0)
 	}
 	w.tally.counts.add(w.q.qtype, int(out[3]&0xf))
 	return len(out)
@@ -147,7 +153,7 @@ func (w *worker) plainly(set *zone.Set, p, out []byte) []byte {
 		return nil
 	}
 	if q.qtype == dns.TypeANY {
-		return q.finish(q.reply(out, 0, dns.RcodeRefused), 0, 0, 0)
+		return w.no(out, dns.RcodeRefused)
 	}
 	if a := w.s.answers.find(q.key, set); a != nil {
 		return w.write(a, out)
@@ -155,9 +161,9 @@ func (w *worker) plainly(set *zone.Set, p, out []byte) []byte {
 	verdict, z := set.Denied(q.name(), record.Type(q.qtype))
 	switch {
 	case verdict == zone.Refused:
-		return q.finish(q.reply(out, 0, dns.RcodeRefused), 0, 0, 0)
+		return w.no(out, dns.RcodeRefused)
 	case verdict == zone.Unsure:
-		return q.finish(q.reply(out, 0, dns.RcodeServerFailure), 0, 0, 0)
+		return w.no(out, dns.RcodeServerFailure)
 	case verdict == zone.Answer:
 		a := ready(set, q)
 		if a == nil {
@@ -172,6 +178,7 @@ func (w *worker) plainly(set *zone.Set, p, out []byte) []byte {
 	if verdict == zone.NXDomain {
 		code = dns.RcodeNameError
 	}
+	w.about = subject{z.Apex, coded(code)}
 	out = w.denials.append(q.reply(out, bitAuthoritative, code), set, z, q)
 	if out = q.finish(out, 0, 1, 0); len(out) > q.size {
 		return nil
@@ -179,10 +186,17 @@ func (w *worker) plainly(set *zone.Set, p, out []byte) []byte {
 	return out
 }
 
+// no is an answer with a code alone.
+func (w *worker) no(out []byte, code int) []byte {
+	w.about = subject{"", coded(code)}
+	return w.q.finish(w.q.reply(out, 0, code), 0, 0, 0)
+}
+
 func (w *worker) write(a *answer, out []byte) []byte {
 	if !a.fits(&w.q) {
 		return nil
 	}
 	w.turn++
+	w.about = subject{w.q.name(), int(w.q.qtype)}
 	return a.write(out, &w.q, w.turn)
 }

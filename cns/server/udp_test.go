@@ -197,7 +197,7 @@ func TestFloodOfOddRequests(t *testing.T) {
 		w.s.later(w.socket, packet{data: []byte{byte(i), byte(i >> 8)}})
 	}
 	assert.Equal(t, len(w.s.queue), queueSize)
-	assert.Equal(t, w.s.dropped.Load(), uint64(2*queueSize))
+	assert.Equal(t, w.s.dropped.queue.Load(), uint64(2*queueSize))
 	oldest := <-w.s.queue
 	assert.Equal(t, int(oldest.data[0])|int(oldest.data[1])<<8, 2*queueSize)
 }

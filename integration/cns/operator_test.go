@@ -21,7 +21,7 @@ import (
 // TestOperatorsGuide does what docs/cns.md tells operators: an outer zone behind a hidden primary, BIND with the
 // configuration printed there, real containers, and the commands that show what happens.
 func TestOperatorsGuide(t *testing.T) {
-	h := lab.NewWithBusybox(t, "--cns-listen", "198.18.0.1:53")
+	h := lab.NewWithBusybox(t, "--cns-listen", "198.18.0.1:53", "--cns-tls-listen", "198.18.0.1:853")
 	cns := func(line string) string {
 		t.Helper()
 		r := h.Shell(t, h.Dir, filepath.Join(lab.Bin(t), "nereid")+" cns "+line)
@@ -106,6 +106,13 @@ func TestOperatorsGuide(t *testing.T) {
 			}
 			return poll.Success()
 		}, poll.WithTimeout(limit))
+	})
+	t.Run("over TLS", func(t *testing.T) {
+		r := h.From(t, "kdig", "@"+h.Addr, "+tls-ca="+filepath.Join(h.Dir, "data", "fleet", "ca.crt"), "+tls-hostname="+h.Name+".host.nereid", "+nsid",
+			"web0.inst.admin.ext.example.com", "A")
+		assert.Assert(t, is.Contains(r.Combined(), ";; TLS session (TLS1.3)"))
+		assert.Assert(t, is.Contains(r.Combined(), h.Addr))
+		assert.Assert(t, is.Contains(r.Combined(), `"`+h.Name+`"`))
 	})
 	t.Run("who has no key gets nothing", func(t *testing.T) {
 		r := h.From(t, "dig", "@"+h.Addr, "ext.example.com", "AXFR")
