@@ -211,7 +211,7 @@ func (s *nameserver) ask(t *testing.T, queries string) asked {
 		return v
 	}
 	completed := number("Queries completed")
-	assert.Assert(t, completed > 0.99*number("Queries sent"), "%s: %s", s.name, out)
+	assert.Assert(t, completed > 0.95*number("Queries sent"), "%s: %s", s.name, out)
 	assert.Assert(t, strings.Contains(string(out), "NOERROR"), "%s: %s", s.name, out)
 	client := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds() / took.Seconds()
 	return asked{perSecond: number("Queries per second"), cpu: float64(used.Microseconds()) / completed, client: client}
