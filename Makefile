@@ -18,7 +18,7 @@ TEST_PACKAGES := bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ld
 
 NEREID_SOCKET ?= /run/nereid/docker.sock
 
-.PHONY: help deps test-deps build clients run stop test unit lint integration soak bench bench-dns clean
+.PHONY: help deps test-deps build clients run stop test unit lint integration soak bench bench-dns bench-names clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ bin/coredns: tools/coredns/go.mod tools/coredns/go.sum
 bench-dns: bin/coredns ## measure the name service against CoreDNS and NSD on this machine
 	$(call install,dnsperf:dnsperf nsd:/usr/sbin/nsd util-linux:taskset)
 	go test -tags bench -count=1 -timeout 20m -v -run '^TestBenchDNS$$' ./integration/bench
+
+bench-names: build ## measure how soon names come and go on every host of a fleet (as root)
+	TRIALS=$(TRIALS) DEATHS=$(DEATHS) go test -tags bench -count=1 -timeout 60m -v -run '^TestBenchNames$$' ./integration/bench
 
 clean: ## remove what was built
 	rm -rf bin

@@ -91,3 +91,15 @@ func (h *Host) Transport() http.RoundTripper {
 		},
 	}
 }
+
+// DialOutside opens a UDP socket on the other machine that speaks to an address.
+func (h *Host) DialOutside(t testing.TB, addr string) net.Conn {
+	t.Helper()
+	var c net.Conn
+	assert.NilError(t, within(h.client, func() (err error) {
+		var d net.Dialer
+		c, err = d.DialContext(context.Background(), "udp", addr)
+		return err
+	}))
+	return c
+}
