@@ -149,7 +149,7 @@ func (w *worker) answer(set *zone.Set, i int, now time.Time) (size int) {
 // is not plain.
 func (w *worker) plainly(set *zone.Set, p, out []byte) []byte {
 	q := &w.q
-	if set == nil || !q.read(p) || refused(q.qtype) && q.qtype != dns.TypeANY {
+	if set == nil || !q.read(p) || refused(q.qtype) && q.qtype != dns.TypeANY || q.qtype == dns.TypeDS { // the zone above has these
 		return nil
 	}
 	if q.qtype == dns.TypeANY {

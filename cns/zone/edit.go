@@ -68,7 +68,7 @@ func (e *Edit) AddZone(z Authority) {
 	before, ok := e.zones[z.Apex]
 	if ok {
 		z.Serial = before.Serial
-		e.zones[z.Apex] = &area{Authority: z, apex: z.apexRecords(), order: before.order, signed: before.signed}
+		e.zones[z.Apex] = &area{Authority: z, apex: z.apexRecords(), order: before.order, signed: before.signed, cuts: before.cuts}
 		return
 	}
 	a := &area{Authority: z, apex: z.apexRecords(), order: ordered([]string{z.Apex})}
@@ -146,6 +146,9 @@ func (e *Edit) Done(serial uint32) *Set {
 			a.Serial = after(a.Serial, serial+a.SerialBase)
 		}
 		a.order = a.order.with(d.appeared, d.vanished)
+		if d.recut {
+			a.cuts = d.cuts
+		}
 	}
 	next.names = e.names.next
 	for _, d := range drafts {
@@ -181,6 +184,8 @@ type draft struct {
 	names              []string // that changed
 	appeared, vanished []string
 	removed, added     []record.Record
+	recut              bool // cuts are new
+	cuts               []cut
 }
 
 // drafts are the zones that changed, and how, serial and signatures left aside.
@@ -212,6 +217,7 @@ func (e *Edit) drafts() []*draft {
 			of(a.Apex).note(name, gone, come, was, is)
 		}
 	}
+	e.recut(of)
 	drafts := slices.Collect(maps.Values(byApex))
 	slices.SortFunc(drafts, func(a, b *draft) int { return cmp.Compare(a.apex, b.apex) })
 	return drafts

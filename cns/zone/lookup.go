@@ -49,7 +49,7 @@ func (s *Set) Lookup(name string, t record.Type) Result { return s.lookup(name, 
 func (s *Set) LookupSigned(name string, t record.Type) Result { return s.lookup(name, t, true) }
 
 func (s *Set) lookup(name string, t record.Type, signed bool) Result {
-	z := s.area(name)
+	z := s.asked(name, t)
 	if z == nil {
 		return Result{Verdict: Refused}
 	}
@@ -74,6 +74,18 @@ func (s *Set) lookup(name string, t record.Type, signed bool) Result {
 	return r
 }
 
+// asked is the zone that a question is for: the one the name is in, but of a zone's own digests the one above (RFC 4035,
+// section 3.1.4.1).
+func (s *Set) asked(name string, t record.Type) *area {
+	z := s.area(name)
+	if t == record.DS && z != nil && z.Apex == name {
+		if a := above(s.zones, name); a != nil {
+			return a
+		}
+	}
+	return z
+}
+
 // judge says what the last name looked at comes to: the one asked, or the one that aliases lead to (RFC 6604, section 3).
 func (s *Set) judge(r *Result, z *area, name string, found, signed bool) {
 	if found {
@@ -92,9 +104,9 @@ func (s *Set) judge(r *Result, z *area, name string, found, signed bool) {
 func (s *Set) verdict(z *area, name string) Verdict {
 	n := s.names.get(name)
 	switch {
-	case n != nil && n.unsure():
+	case n != nil && n.unsure() && z.cut(name) == nil:
 		return Unsure
-	case name == z.Apex || n != nil:
+	case name == z.Apex || n != nil || z.cut(name) != nil:
 		return NoData
 	}
 	return NXDomain
@@ -110,6 +122,9 @@ func (s *Set) records(z *area, name string, t record.Type) (found []record.Recor
 		}
 	case record.RRSIG:
 		return s.signedAt(z, name).signatures(), ""
+	}
+	if c := z.cut(name); c != nil {
+		return ofType(c.records, t), ""
 	}
 	if name == z.Apex {
 		if t == record.SOA {

@@ -113,6 +113,11 @@ func (d *draft) store(e *Edit, a *area, name string, s *signed) {
 		a.signed = s
 		return
 	}
+	if a.cut(name) != nil {
+		a.cuts = slices.Clone(a.cuts)
+		a.cut(name).signed = s
+		return
+	}
 	n := e.names.node(name)
 	n.signed = s
 	e.names.set(name, n)
@@ -156,7 +161,7 @@ func (d *draft) neighbours(a *area, names []string) []string {
 func (d *draft) prove(base, next *Set, a, before *area, name string) *signed {
 	var old *signed
 	var oldRecords []record.Record
-	if before != nil && before.Signer != nil && (a.Signer == before.Signer || a.Signer.Same(before.Signer, name)) {
+	if before != nil && before.Signer != nil && base.holds(before, name) && (a.Signer == before.Signer || a.Signer.Same(before.Signer, name)) {
 		old, oldRecords = base.signedAt(before, name), base.at(before, name)
 	}
 	records := next.at(a, name)
@@ -164,6 +169,9 @@ func (d *draft) prove(base, next *Set, a, before *area, name string) *signed {
 	changed := old == nil || old.nsec != s.nsec
 	for _, set := range sets(records) {
 		t := set[0].Type
+		if t == record.NS && name != a.Apex { // of a cut: the zone below signs them (RFC 4035, section 2.2)
+			continue
+		}
 		if sigs := old.of(t); len(sigs) > 0 && slices.Equal(ofType(oldRecords, t), set) {
 			s.add(t, sigs)
 			continue
@@ -181,6 +189,9 @@ func (d *draft) prove(base, next *Set, a, before *area, name string) *signed {
 	}
 	return s
 }
+
+// holds tells whether what is at a name was the zone's, and not that of a zone within it.
+func (s *Set) holds(z *area, name string) bool { return z.cut(name) != nil || s.area(name) == z }
 
 func (s *signed) add(t record.Type, sigs []record.Record) {
 	for _, r := range sigs {

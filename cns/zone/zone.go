@@ -87,9 +87,10 @@ type Set struct {
 type area struct {
 	Authority
 	apex  []record.Record // see Authority.apexRecords
-	order *order          // of the names that have records, the apex among them
+	order *order          // of the names that have records, the apex and cuts among them
 	// signed is what proves the records at the apex.
 	signed *signed
+	cuts   []cut // sorted by apex
 }
 
 // New returns a set without zones.
@@ -129,6 +130,9 @@ func areaOf(zones map[string]*area, name string) *area {
 
 // at are all records of a zone at a name, but for signatures and what they prove.
 func (s *Set) at(z *area, name string) []record.Record {
+	if c := z.cut(name); c != nil {
+		return c.records
+	}
 	var all []record.Record
 	if name == z.Apex {
 		all = append(all, z.SOA())
@@ -145,6 +149,9 @@ func (s *Set) signedAt(z *area, name string) *signed {
 	if name == z.Apex {
 		return z.signed
 	}
+	if c := z.cut(name); c != nil {
+		return c.signed
+	}
 	if n := s.names.get(name); n != nil {
 		return n.signed
 	}
@@ -159,7 +166,9 @@ func (s *Set) Records(apex string) []record.Record {
 		return nil
 	}
 	for name := range z.order.all {
-		if n := s.names.get(name); n != nil {
+		if c := z.cut(name); c != nil {
+			all = append(all, c.all()...)
+		} else if n := s.names.get(name); n != nil {
 			all = n.appendTo(all)
 		}
 	}
@@ -183,6 +192,13 @@ func (s *Set) Each(apex string, visit func(record.Record) bool) {
 		for _, r := range s.signedAt(z, name).records() {
 			if !visit(r) {
 				return
+			}
+		}
+		if c := z.cut(name); c != nil {
+			for _, r := range c.glue {
+				if !visit(r) {
+					return
+				}
 			}
 		}
 	}
