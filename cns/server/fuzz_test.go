@@ -57,3 +57,49 @@ func FuzzPacket(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPlain: what is answered at once is what the other path answers, and nothing else is.
+func FuzzPlain(f *testing.F) {
+	set, _, err := cnstest.Zones(20_000)
+	if err != nil {
+		f.Fatal(err)
+	}
+	cases, err := cnstest.Cases()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i, c := range cases {
+		m := new(dns.Msg).SetQuestion(c.Name, dns.StringToType[c.Type])
+		if i%2 == 0 {
+			m.SetEdns0(1232, i%4 == 0)
+		}
+		if b, err := m.Pack(); err == nil {
+			f.Add(b)
+		}
+	}
+	w, _ := testWorker(set)
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		if len(packet) > requestSize {
+			return
+		}
+		out := w.plainly(set, packet, make([]byte, 0, udpSize))
+		if len(out) == 0 {
+			return
+		}
+		req, m := new(dns.Msg), new(dns.Msg)
+		if err := req.Unpack(packet); err != nil {
+			t.Fatalf("%x is answered, and is none: %v", packet, err)
+		}
+		if err := m.Unpack(out); err != nil || len(out) > udpLimit(req) {
+			t.Fatalf("%d octets, %v: %x", len(out), err, out)
+		}
+		want := w.s.reply(req)
+		if m.Id != req.Id || m.Rcode != want.Rcode || m.Authoritative != want.Authoritative || m.RecursionDesired != want.RecursionDesired ||
+			m.CheckingDisabled != want.CheckingDisabled || (m.IsEdns0() == nil) != (want.IsEdns0() == nil) {
+			t.Fatalf("got %v, want %v", m, want)
+		}
+		if !m.Truncated && (len(m.Answer) != len(want.Answer) || len(m.Ns) != len(want.Ns) || len(m.Extra) != len(want.Extra)) {
+			t.Fatalf("got %v, want %v", m, want)
+		}
+	})
+}

@@ -41,6 +41,7 @@ type asked struct {
 	perSecond float64
 	cpu       float64 // microseconds of a core per answer
 	client    float64 // of its core that dnsperf used
+	lost      float64 // of the questions, how many had no answer in five seconds
 }
 
 // TestBenchDNS asks name servers that have the same records the same questions: each server on one core, dnsperf on
@@ -85,12 +86,12 @@ zone:
 		s.ready(t)
 	}
 	var table strings.Builder
-	fmt.Fprintf(&table, "| questions | server | answers/s | ratio | µs of its core per answer | ratio | dnsperf's core |\n|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(&table, "| questions | server | answers/s | ratio | µs of its core per answer | ratio | dnsperf's core | lost |\n|---|---|---|---|---|---|---|---|\n")
 	for _, kind := range []string{"A", "all types, and one in ten for a name that is not there"} {
 		results := measure(t, servers, write("queries", "%s", questions(t, zone, kind == "A")))
 		for i, r := range results {
-			fmt.Fprintf(&table, "| %s | %s | %.0f | %.2f | %.2f | %.2f | %.0f %% |\n", kind, servers[i].name,
-				r.perSecond, r.perSecond/results[1].perSecond, r.cpu, r.cpu/results[1].cpu, 100*r.client)
+			fmt.Fprintf(&table, "| %s | %s | %.0f | %.2f | %.2f | %.2f | %.0f %% | %.1f %% |\n", kind, servers[i].name,
+				r.perSecond, r.perSecond/results[1].perSecond, r.cpu, r.cpu/results[1].cpu, 100*r.client, 100*r.lost)
 		}
 		t.Logf("\n%s", table.String())
 		assert.Check(t, results[0].perSecond >= 5*results[1].perSecond || results[0].cpu*5 <= results[1].cpu,
@@ -187,7 +188,8 @@ func measure(t *testing.T, servers []*nameserver, queries string) []asked {
 			slices.Sort(v)
 			return v[len(v)/2]
 		}
-		medians[i] = asked{of(func(a asked) float64 { return a.perSecond }), of(func(a asked) float64 { return a.cpu }), of(func(a asked) float64 { return a.client })}
+		medians[i] = asked{of(func(a asked) float64 { return a.perSecond }), of(func(a asked) float64 { return a.cpu }), of(func(a asked) float64 { return a.client }),
+			of(func(a asked) float64 { return a.lost })}
 	}
 	return medians
 }
@@ -211,10 +213,10 @@ func (s *nameserver) ask(t *testing.T, queries string) asked {
 		return v
 	}
 	completed := number("Queries completed")
-	assert.Assert(t, completed > 0.95*number("Queries sent"), "%s: %s", s.name, out)
 	assert.Assert(t, strings.Contains(string(out), "NOERROR"), "%s: %s", s.name, out)
 	client := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds() / took.Seconds()
-	return asked{perSecond: number("Queries per second"), cpu: float64(used.Microseconds()) / completed, client: client}
+	return asked{perSecond: number("Queries per second"), cpu: float64(used.Microseconds()) / completed, client: client,
+		lost: 1 - completed/number("Queries sent")}
 }
 
 // cpu is the time that the server's processes have run.
