@@ -77,7 +77,6 @@ func BenchmarkRebuild(b *testing.B) {
 			var set *zone.Set
 			var builder *publish.Builder
 			for b.Loop() {
-				builder, set = nil, nil
 				runtime.GC()
 				runtime.ReadMemStats(&before)
 				builder = newBench(b)
