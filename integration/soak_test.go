@@ -309,7 +309,7 @@ func (s *soak) note(verb string, status int, fault string, args ...any) {
 	}
 }
 
-// watch samples the live heap until the context ends.
+// watch samples what is live in memory until the context ends: what is left after a collection.
 func (s *soak) watch(ctx context.Context, t *testing.T) (heap []float64) {
 	tick := time.NewTicker(max(s.length/60, time.Second))
 	defer tick.Stop()
@@ -318,11 +318,30 @@ func (s *soak) watch(ctx context.Context, t *testing.T) (heap []float64) {
 		case <-ctx.Done():
 			return heap
 		case <-tick.C:
+			s.profile(t, len(heap))
 			m := s.metrics(t)
-			heap = append(heap, m["go_memstats_heap_inuse_bytes"])
-			t.Logf("heap %.1f MB, resident %.1f MB, goroutines %.0f, descriptors %.0f",
-				m["go_memstats_heap_inuse_bytes"]/1e6, m["process_resident_memory_bytes"]/1e6, m["go_goroutines"], m["process_open_fds"])
+			heap = append(heap, m["go_memstats_heap_alloc_bytes"])
+			t.Logf("live %.2f MB, resident %.1f MB, goroutines %.0f, descriptors %.0f, events %d",
+				m["go_memstats_heap_alloc_bytes"]/1e6, m["process_resident_memory_bytes"]/1e6, m["go_goroutines"], m["process_open_fds"], s.host.Events(t))
 		}
+	}
+}
+
+// profile has the daemon collect its garbage and tell what is left, into a file below SOAK_PROFILES if that is set.
+func (s *soak) profile(t *testing.T, n int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://nereid/debug/pprof/heap?gc=1", http.NoBody)
+	assert.NilError(t, err)
+	res, err := s.client.Do(req)
+	if err != nil {
+		t.Errorf("profile: %v", err)
+		return
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	assert.NilError(t, err)
+	if dir := os.Getenv("SOAK_PROFILES"); dir != "" {
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("heap%03d", n)), b, 0o644))
 	}
 }
 

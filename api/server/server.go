@@ -17,6 +17,7 @@ import (
 	"github.com/nereid-paas/nereid/api/router/admin"
 	"github.com/nereid-paas/nereid/api/router/build"
 	"github.com/nereid-paas/nereid/api/router/container"
+	"github.com/nereid-paas/nereid/api/router/debug"
 	"github.com/nereid-paas/nereid/api/router/exec"
 	"github.com/nereid-paas/nereid/api/router/image"
 	"github.com/nereid-paas/nereid/api/router/network"
@@ -43,6 +44,8 @@ type Config struct {
 	Content peer.Images
 	Data    peer.Volumes
 
+	// Debug serves profiles of the daemon, too.
+	Debug bool
 	// Version of the engine for the Server header.
 	Version string
 	// Cgroup2 tells that the hosts have cgroup version 2.
@@ -77,6 +80,9 @@ func Routes(cfg Config) []router.Route {
 	}
 	if cfg.Placed != nil {
 		all = append(all, peer.Routes(cfg.Placed, cfg.Content, cfg.Data)...)
+	}
+	if cfg.Debug {
+		all = append(all, debug.Routes()...)
 	}
 	return all
 }

@@ -96,7 +96,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.defaultRuntime, "default-runtime", "runc", "the runtime of containers that name none")
 	f.StringVar(&o.usernsRemap, "userns-remap", "", "user[:group] whose ranges in /etc/subuid and /etc/subgid new containers get, or default (default: the host's users)")
 	f.StringArrayVar(&o.cdiSpecDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "where CDI specifications of devices lie; an empty one switches CDI off")
-	f.BoolVar(&o.debug, "debug", false, "log more")
+	f.BoolVar(&o.debug, "debug", false, "log more, and serve profiles at /debug/pprof/")
 }
 
 // maxOvercommit keeps bytes of memory times the factor within 64 bits; nobody means more.
