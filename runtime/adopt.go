@@ -40,7 +40,7 @@ func (r *Runtime) survey(ctx context.Context) ([]*survivor, error) {
 		return nil, err
 	}
 	if r.cfg.Address == "" {
-		if err := errors.Join(r.endStrayShims(ctx, keys), r.sweepBundles(keys)); err != nil {
+		if err := errors.Join(r.endStrayShims(ctx, keys), r.sweepBundles(keys), r.sweepSockets(keys)); err != nil {
 			return nil, err
 		}
 	}

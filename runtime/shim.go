@@ -12,6 +12,7 @@ import (
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	containerdshim "github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
@@ -111,6 +112,49 @@ func (r *Runtime) removeBundle(key Key) error {
 		}
 	}
 	return errors.Join(os.RemoveAll(hidden), os.RemoveAll(bundleDir(r.cfg.Root, key)))
+}
+
+// socketOf is where the embedded containerd has a container's shim listen.
+func (r *Runtime) socketOf(key Key) (string, error) {
+	ctx := namespaces.WithNamespace(context.Background(), string(key.Account))
+	address, err := containerdshim.CreateSocketAddress(ctx, socketDir(r.cfg.State), grpcAddress(r.cfg.State), string(key.ID), false)
+	return strings.TrimPrefix(address, "unix://"), err
+}
+
+// removeSocket removes the socket of a shim that is gone: one that was killed, or whose bundle went first, leaves it.
+func (r *Runtime) removeSocket(key Key) error {
+	path, err := r.socketOf(key)
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// sweepSockets removes the sockets of no task.
+func (r *Runtime) sweepSockets(keys []Key) error {
+	dir := socketDir(r.cfg.State)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	known := map[string]bool{}
+	for _, key := range keys {
+		path, err := r.socketOf(key)
+		if err != nil {
+			return err
+		}
+		known[filepath.Base(path)] = true
+	}
+	var errs []error
+	for _, e := range entries {
+		if !known[e.Name()] {
+			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sweepBundles removes the hidden bundles of no task: a removal was cut off.

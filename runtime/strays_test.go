@@ -81,11 +81,36 @@ func TestHalfMadeContainers(t *testing.T) {
 				_, err := os.Stat(filepath.Join(dir, string(s.ID)))
 				assert.Assert(t, os.IsNotExist(err), "cgroup left in %s", dir)
 			}
+			assert.Equal(t, sockets(t, g), 0)
 			g.run(s)
 			assert.Equal(t, g.handler.exitOf(t, s.Key).Code, 0)
 			assert.Equal(t, g.logged(s), "ran\n")
 		})
 	}
+}
+
+// sockets counts those that shims listen on, or did.
+func sockets(t *testing.T, g *rig) int {
+	t.Helper()
+	entries, err := os.ReadDir(runtime.SocketDir(filepath.Join(g.dir, "s")))
+	assert.NilError(t, err)
+	return len(entries)
+}
+
+// A shim that was killed left its socket behind for ever.
+func TestSocketOfAKilledShim(t *testing.T) {
+	g := newRig(t)
+	s := g.spec("sleep 600")
+	key := g.run(s)
+	assert.Equal(t, sockets(t, g), 1)
+	for _, line := range processesWith("containerd-shim-runc-v2") {
+		if strings.Contains(line, string(key.ID)) {
+			killPid(t, strings.Split(line, "/")[2])
+		}
+	}
+	g.handler.exitOf(t, key)
+	assert.NilError(t, g.rt.DeleteTask(g.ctx, key))
+	assert.Equal(t, sockets(t, g), 0)
 }
 
 // The data of a snapshot removed just before a crash lay there until another container was removed.
