@@ -28,12 +28,13 @@ type Containers struct {
 
 	placement *placement
 
-	locks   keylock
-	live    liveTable
-	execs   execTable
-	later   alarms
-	health  healthWatches
-	pruning atomic.Bool
+	locks    keylock
+	removals removals
+	live     liveTable
+	execs    execTable
+	later    alarms
+	health   healthWatches
+	pruning  atomic.Bool
 	// adopted is closed by Adopt: until then nothing that the runtime reports is acted upon.
 	adopted chan struct{}
 	// down is closed when the daemon ends, or could not adopt: what waits for something gives up.

@@ -513,3 +513,33 @@ func TestRemovalInProgress(t *testing.T) {
 	rig.awaitGone(key)
 	rig.wantClean()
 }
+
+// Who removes by force what another is just ending hears that it is under way, from the first kill on.
+func TestForcedRemovalInProgress(t *testing.T) {
+	rig := newContainerRig(t)
+	key := rig.create("web")
+	assert.NilError(t, rig.Start(rig.ctx, "web"))
+	force := backend.ContainerRmConfig{ForceRemove: true}
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	rig.d.step = func(call, when string) bool {
+		if call == "Kill" && when == "before" {
+			once.Do(func() {
+				close(begun)
+				<-goOn
+			})
+		}
+		return false
+	}
+	done := make(chan error, 1)
+	go func() { done <- rig.Remove(rig.ctx, "web", force) }()
+	<-begun
+	failsWith(t, rig.Remove(rig.ctx, "web", force), errdefs.IsConflict, "removal of container web is already in progress")
+	close(goOn)
+	assert.NilError(t, <-done)
+	rig.awaitGone(key)
+	rig.wantClean()
+	again := rig.create("web")
+	assert.NilError(t, rig.Remove(rig.ctx, "web", force), "a removal that ended is none under way")
+	rig.awaitGone(again)
+}

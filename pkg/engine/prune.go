@@ -65,7 +65,7 @@ func (c *Containers) pruneOne(ctx context.Context, r *state.Container, report *c
 	if err != nil {
 		c.logger(keyOf(r)).Warn("size of container to prune not known", zap.Error(err))
 	}
-	if err := c.remove(ctx, r, backend.ContainerRmConfig{}); err != nil {
+	if err := c.Remove(ctx, string(r.ID), backend.ContainerRmConfig{}); err != nil {
 		c.logger(keyOf(r)).Warn("container not pruned", zap.Error(err))
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/backend"
@@ -21,9 +22,10 @@ func (c *Containers) Remove(ctx context.Context, ref string, opts backend.Contai
 	if err != nil {
 		return err
 	}
-	if r.State.Status == state.StatusRemoving && c.locks.busy(keyOf(r)) {
+	if r.State.Status == state.StatusRemoving && c.locks.busy(keyOf(r)) || !c.removals.begin(keyOf(r)) {
 		return errConflict("removal of container %s is already in progress", ref)
 	}
+	defer c.removals.end(keyOf(r))
 	if opts.RemoveLink {
 		return removeLink(ref)
 	}
@@ -31,6 +33,32 @@ func (c *Containers) Remove(ctx context.Context, ref string, opts backend.Contai
 		return fmt.Errorf("cannot remove container %q: %w", ref, err)
 	}
 	return nil
+}
+
+// removals are the containers that users are removing now, from the first kill on. The zero value is ready.
+type removals struct {
+	mu  sync.Mutex
+	now map[runtime.Key]bool
+}
+
+// begin tells whether nobody else removes the container; who began must end.
+func (r *removals) begin(key runtime.Key) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now[key] {
+		return false
+	}
+	if r.now == nil {
+		r.now = map[runtime.Key]bool{}
+	}
+	r.now[key] = true
+	return true
+}
+
+func (r *removals) end(key runtime.Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.now, key)
 }
 
 // removeLink answers rm --link. Links are names in a container's hosts file here, and go with the container.
