@@ -93,6 +93,10 @@ func TestCopy(t *testing.T) {
 		{name: "no such container", line: "docker cp file nosuch:/", err: "no such directory"},
 		{name: "paused", line: "docker pause box >/dev/null; docker cp file box:/p; docker cp box:/p out9; docker unpause box >/dev/null; cat out9", out: "hello"},
 		{name: "stopped", line: "docker stop -t 0 box >/dev/null; docker cp file box:/s; docker cp box:/s out10; cat out10", out: "hello"},
+		{name: "created, its own files", line: "docker create --name fresh busybox true >/dev/null; for f in hosts hostname resolv.conf; do docker cp fresh:/etc/$f - | tar tv | cut -c1-10; done", out: "-rwxr-xr-x\n-rwxr-xr-x\n-rwxr-xr-x"},
+		{name: "created, nothing changed by a look", line: "docker diff fresh; docker inspect -s -f {{.SizeRw}} fresh", out: "0"},
+		{name: "created, a hosts file put", line: "docker cp file fresh:/etc/hosts && docker diff fresh && docker cp fresh:/etc/hosts - | tar xO", out: "C /etc\nC /etc/hosts\nhello"},
+		{name: "created, started over it", line: "docker start -a fresh && docker cp fresh:/etc/hosts - | tar xO | head -1", out: "127.0.0.1\tlocalhost"},
 		{name: "created, read-only", line: "docker create --name ro --read-only -v vol:/vol busybox true >/dev/null; docker cp file ro:/x", err: "container rootfs is marked read-only"},
 		{name: "created, read-only, its volume", line: "docker cp file ro:/vol/r && docker cp ro:/vol/r out11 && cat out11", out: "hello"},
 	}

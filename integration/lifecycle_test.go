@@ -5,6 +5,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -220,4 +221,37 @@ func TestPs(t *testing.T) {
 		{name: "stats has numbers", args: "stats --no-stream --format {{.PIDs}} one", out: "1"},
 		{name: "inspect the host", args: "inspect -f {{.Config.Image}} one", out: "busybox"},
 	})
+}
+
+// TestFailedStart: what had been mounted is let go of again, and the networks, and the events say so.
+func TestFailedStart(t *testing.T) {
+	h := lab.NewWithBusybox(t)
+	h.Docker(t, "network", "create", "own")
+	for _, args := range [][]string{{"nosuch"}, {"--device", "/dev/nosuch", "busybox", "true"}} {
+		since := h.Docker(t, "info", "-f", "{{.SystemTime}}")
+		if args[0] == "nosuch" {
+			args = []string{"busybox", "nosuch"}
+		}
+		r := h.Try(t, append([]string{"run", "--rm", "--name", "never", "--network", "own", "-v", "vol:/v"}, args...)...)
+		assert.Assert(t, r.Code >= 125, r.Combined())
+		told := h.Docker(t, "events", "--since", since, "--until", h.Docker(t, "info", "-f", "{{.SystemTime}}"), "--format", "{{.Type}} {{.Action}}")
+		want := []string{"container create", "container attach", "volume mount", "network disconnect", "volume unmount", "container destroy"}
+		got := slices.DeleteFunc(strings.Split(told, "\n"), func(line string) bool { return line == "volume create" })
+		assert.DeepEqual(t, got, want)
+	}
+}
+
+// TestSizes: an unchanged container has written nothing, whatever its directories take on the disk.
+func TestSizes(t *testing.T) {
+	h := lab.NewWithBusybox(t)
+	h.Docker(t, "run", "-d", "--name", "box", "busybox", "sleep", "600")
+	h.Docker(t, "create", "--name", "never", "busybox", "true")
+	for _, name := range []string{"box", "never"} {
+		assert.Check(t, is.Equal(h.Docker(t, "inspect", "-s", "-f", "{{.SizeRw}}", name), "0"), name)
+	}
+	assert.Check(t, is.Equal(h.Docker(t, "diff", "box"), ""))
+	h.Docker(t, "exec", "box", "sh", "-c", "mkdir -p /d/e; echo hello >/d/e/f; ln /d/e/f /d/g; ln -s f /d/l")
+	assert.Check(t, is.Equal(h.Docker(t, "inspect", "-s", "-f", "{{.SizeRw}}", "box"), "7"), "a file with two names, and a link")
+	assert.Check(t, is.Equal(h.Docker(t, "ps", "-s", "--filter", "name=box", "--format", "{{.Size}}"),
+		"7B (virtual "+h.Docker(t, "images", "busybox", "--format", "{{.Size}}")+")"))
 }

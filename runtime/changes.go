@@ -3,25 +3,37 @@ package runtime
 import (
 	"context"
 	"fmt"
+	iofs "io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/continuity/fs"
 	"github.com/docker/docker/api/types/container"
 )
 
-// Size of the writable layer, and of all of it, in bytes.
+// Size of the writable layer, and of all of it, in bytes. As with Docker, the writable layer's is that of its files,
+// however much room they and their directories take on the disk.
 func (r *Runtime) Size(ctx context.Context, key Key) (rw, total int64, err error) {
 	ctx = inNamespace(ctx, key)
 	store := r.rootfs.snapshots()
+	mounts, err := store.Mounts(ctx, string(key.ID))
+	if err != nil {
+		return 0, 0, fmt.Errorf("size of container %s: %w", key.ID, err)
+	}
+	upper, _ := overlayDirs(mounts)
 	for name := string(key.ID); name != ""; {
 		usage, err := store.Usage(ctx, name)
 		if err != nil {
 			return 0, 0, fmt.Errorf("size of container %s: %w", key.ID, err)
 		}
 		if name == string(key.ID) {
+			if upper != "" {
+				usage.Size = filesIn(upper)
+			}
 			rw = usage.Size
 		}
 		total += usage.Size
@@ -32,6 +44,29 @@ func (r *Runtime) Size(ctx context.Context, key Key) (rw, total int64, err error
 		name = info.Parent
 	}
 	return rw, total, nil
+}
+
+// filesIn is the size of what is below a directory, files with several names once. What vanishes meanwhile is no loss.
+func filesIn(dir string) (size int64) {
+	seen := map[uint64]bool{}
+	_ = filepath.WalkDir(dir, func(path string, d iofs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || places[strings.TrimPrefix(path, dir)] && d.Type() != 0 {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+			if seen[st.Ino] {
+				return nil
+			}
+			seen[st.Ino] = true
+		}
+		size += info.Size()
+		return nil
+	})
+	return size
 }
 
 // Changes against the image, in the order of their paths.
@@ -46,11 +81,14 @@ func (r *Runtime) Changes(ctx context.Context, key Key) ([]container.FilesystemC
 	}
 	var changes []container.FilesystemChange
 	err = withLower(ctx, lower, func(base string) error {
-		return fs.DiffDirChanges(ctx, base, upper, fs.DiffSourceOverlayFS, func(kind fs.ChangeKind, path string, _ os.FileInfo, err error) error {
+		return fs.DiffDirChanges(ctx, base, upper, fs.DiffSourceOverlayFS, func(kind fs.ChangeKind, path string, info os.FileInfo, err error) error {
 			if err != nil {
 				return err
 			}
 			if c, ok := changeKind(kind); ok {
+				if places[path] && c == container.ChangeAdd && info.Mode().IsRegular() && info.Size() > 0 {
+					c = container.ChangeModify // filled by the user before the first start
+				}
 				changes = append(changes, container.FilesystemChange{Kind: c, Path: path})
 			}
 			return nil

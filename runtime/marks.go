@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"os"
-	"path"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 )
@@ -13,24 +12,30 @@ const (
 	mountTable = "etc/mtab"
 )
 
-// makeMarks makes what every container of Docker's has in its root file system, where neither the image nor the container
-// itself has it. The links in it are the container's: none leads out. What cannot be made is left out.
-func makeMarks(rootfs string, owner nereid.IDMap) error {
+// MakeMarks makes what every container of Docker's has in its root file system before its first start, where neither the
+// image nor the container itself has it: the marks, and what is mounted on. The links in it are the container's: none
+// leads out. What cannot be made is left out.
+func MakeMarks(rootfs string, owner nereid.IDMap) error {
 	root, err := os.OpenRoot(rootfs)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
-	if _, err := root.Lstat(dockerMark); os.IsNotExist(err) {
-		if f, err := root.OpenFile(dockerMark, os.O_CREATE|os.O_EXCL, 0o755); err == nil {
-			_ = f.Chmod(0o755) // whatever the umask
-			_ = f.Chown(int(owner.UID), int(owner.GID))
-			_ = f.Close()
+	for _, dir := range []string{"dev", "etc", "proc", "sys"} {
+		if err := root.Mkdir(dir, 0o755); err == nil {
+			_ = root.Lchown(dir, int(owner.UID), int(owner.GID))
 		}
 	}
-	if _, err := root.Lstat(mountTable); os.IsNotExist(err) {
-		_ = root.MkdirAll(path.Dir(mountTable), 0o755)
-		_ = root.Symlink("/proc/mounts", mountTable)
+	for _, name := range []string{dockerMark, "etc/hostname", "etc/hosts", "etc/resolv.conf"} {
+		f, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL, 0o755) // there already, if only as a link: the container's
+		if err != nil {
+			continue
+		}
+		_ = f.Chmod(0o755) // whatever the umask
+		_ = f.Chown(int(owner.UID), int(owner.GID))
+		_ = f.Close()
+	}
+	if err := root.Symlink("/proc/mounts", mountTable); err == nil {
 		_ = root.Lchown(mountTable, int(owner.UID), int(owner.GID))
 	}
 	return nil

@@ -99,7 +99,7 @@ func (r *Runtime) bundle(ctx context.Context, t *task, userns string) (*specs.Sp
 	if err != nil {
 		return nil, err
 	}
-	if err := makeMarks(rootfs, s.IDMap); err != nil {
+	if err := MakeMarks(rootfs, s.IDMap); err != nil {
 		return nil, err
 	}
 	if err := makeWorkingDir(rootfs, s.Config.WorkingDir, s.IDMap); err != nil {
@@ -363,7 +363,7 @@ func (r *Runtime) deleteProcess(ctx context.Context, t *task) error {
 		return fmt.Errorf("delete task of container %s: %w", t.ID, err)
 	}
 	if r.embedded != nil {
-		if err := r.removeBundle(t.Key); err != nil {
+		if err := errors.Join(r.removeBundle(t.Key), r.removeSocket(t.Key)); err != nil {
 			return fmt.Errorf("delete task of container %s: %w", t.ID, err)
 		}
 	}

@@ -39,7 +39,7 @@ func (c *Containers) ArchiveStat(ctx context.Context, ref, path string) (*contai
 // fileError gives an error about a container's files its class, and Docker's words where the file is not there.
 func fileError(err error, ref, path string) error {
 	switch {
-	case err == nil, errdefs.IsInvalidArgument(err):
+	case err == nil, errdefs.IsInvalidArgument(err), errdefs.IsNotFound(err):
 		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return errdefs.ErrNotFound.WithMessage("Could not find the file " + path + " in container " + ref)
@@ -238,7 +238,9 @@ func (c *Containers) Export(ctx context.Context, ref string, out io.Writer) erro
 	case state.StatusRemoving:
 		return errConflict("You cannot export container %s which is being removed", r.ID)
 	}
-	if err := c.export(ctx, r, out); err != nil {
+	if err := c.export(ctx, r, out); errdefs.IsNotFound(err) {
+		return err
+	} else if err != nil {
 		return errInternal("Error exporting container %s: %s", ref, err)
 	}
 	if _, err := c.State.Commit(ctx, tell(r, events.ActionExport)); err != nil {

@@ -160,6 +160,10 @@ func (c *Containers) runExec(ctx context.Context, r *state.Container, e execReco
 		c.execFailed(e, exitNotExecutable)
 		return nil, err
 	}
+	if err := c.pausedMeanwhile(ctx, r, err); err != nil {
+		c.execFailed(e, exitNotExecutable)
+		return nil, err
+	}
 	if err != nil {
 		code, err := startExitCode(asTaskError(err))
 		c.execFailed(e, code)
@@ -171,6 +175,20 @@ func (c *Containers) runExec(ctx context.Context, r *state.Container, e execReco
 		c.logger(keyOf(r)).Warn("exec's pid not recorded", zap.String("exec", string(e.ID)), zap.Error(err))
 	}
 	return done, nil
+}
+
+// pausedMeanwhile is the answer when an exec failed because the container was being paused; nil when it was not.
+func (c *Containers) pausedMeanwhile(ctx context.Context, r *state.Container, failure error) (paused error) {
+	if failure == nil {
+		return nil
+	}
+	_ = c.locked(ctx, r, func(now *state.Container) error { // behind a pause under way; one that is gone is not paused
+		if now.State.Status == state.StatusPaused {
+			paused = execable(now, string(now.ID))
+		}
+		return nil
+	})
+	return paused
 }
 
 // process is what to exec, in the runtime's terms; what the user leaves open is as in the container.

@@ -9,6 +9,7 @@ import (
 	goruntime "runtime"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/state"
@@ -27,6 +28,9 @@ type fsView struct {
 // openFS makes a view. Without mounts it is the root file system alone.
 func (c *Containers) openFS(ctx context.Context, r *state.Container, withMounts bool) (_ *fsView, retErr error) {
 	dir, unmount, err := c.Runtime.Mount(ctx, keyOf(r))
+	if errdefs.IsNotFound(err) {
+		return nil, errNoSuchContainer(string(r.ID)) // another removed it meanwhile
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +46,11 @@ func (c *Containers) openFS(ctx context.Context, r *state.Container, withMounts 
 			retErr = errors.Join(retErr, release())
 		}
 	}()
+	if r.Starts == 0 { // the first start makes them else
+		if err := runtime.MakeMarks(dir, idMapOf(r)); err != nil {
+			return nil, err
+		}
+	}
 	var mounts []runtime.Mount
 	if withMounts {
 		var sources func()

@@ -25,7 +25,7 @@ func (c *Containers) Inspect(ctx context.Context, ref string, size bool) (*conta
 	resp := inspectResponse(r, c.networks.Settings(r))
 	c.addHostSide(r, resp)
 	if size {
-		rw, total, err := c.Runtime.Size(ctx, keyOf(r))
+		rw, total, err := c.size(ctx, keyOf(r))
 		if err != nil {
 			return nil, nil, err
 		}

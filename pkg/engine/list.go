@@ -64,7 +64,7 @@ func (c *Containers) addSizes(ctx context.Context, a nereid.Account, list []*con
 				}
 				return err
 			}
-			s.SizeRw, s.SizeRootFs, err = c.Runtime.Size(ctx, key)
+			s.SizeRw, s.SizeRootFs, err = c.size(ctx, key)
 			if errdefs.IsNotFound(err) {
 				return nil // removed since the list was made
 			}
@@ -168,4 +168,18 @@ func diffIDs(img *state.Image) []digest.Digest {
 		return nil
 	}
 	return cfg.RootFS.DiffIDs
+}
+
+// size of a container of this host: of its writable layer, and with its image, as the list of images has that.
+func (c *Containers) size(ctx context.Context, key runtime.Key) (rw, total int64, err error) {
+	rw, total, err = c.Runtime.Size(ctx, key)
+	if err != nil {
+		return 0, 0, err
+	}
+	if r, ok := c.State.View().Container(key.Account, key.ID); ok {
+		if img, ok := c.State.View().Image(key.Account, r.ImageID); ok {
+			total = rw + img.Size
+		}
+	}
+	return rw, total, nil
 }

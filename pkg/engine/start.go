@@ -136,7 +136,10 @@ func (c *Containers) startFailed(ctx context.Context, r *state.Container, cause 
 	code, cause := startExitCode(cause)
 	r, err := c.transit(ctx, key, func(r *state.Container) ([]state.Op, error) {
 		failed(r, cause, code, kind)
-		return c.networks.Release(r), nil
+		// Docker has mounted the volumes by then and lets go of the networks, whether it came to connecting them or not.
+		ops := append(c.volumes.MountEvents(r), c.tellNetworks(r, events.ActionDisconnect)...)
+		ops = append(ops, c.volumes.UnmountEvents(r)...)
+		return append(ops, c.networks.Release(r)...), nil
 	})
 	if err != nil {
 		c.logger(key).Error("failed start not recorded", zap.Error(err), zap.NamedError("start", cause))
