@@ -103,7 +103,7 @@ func (d *daemon) openState(ctx context.Context, o options) (err error) {
 	}
 	cfg := state.Config{
 		Dir: filepath.Join(o.dataRoot, "etcd"), Socket: filepath.Join(o.execRoot, "etcd.sock"),
-		Endpoints: o.stateEndpoints, Host: d.host, Log: d.log.Named("state"),
+		Endpoints: o.stateEndpoints, Host: d.host, Events: o.keepEvents, Log: d.log.Named("state"),
 	}
 	if len(o.stateEndpoints) == 0 {
 		cfg = d.fleet.stateConfig(cfg)

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/nereid-paas/nereid/pkg/peer"
+	"github.com/nereid-paas/nereid/pkg/state"
 )
 
 // options are what the command line says, checked by validate.
@@ -55,6 +56,7 @@ type options struct {
 	usernsRemap    string // user[:group] or default; empty: no user namespaces
 	cdiSpecDirs    []string
 	debug          bool
+	keepEvents     int
 	overMemory     float64 // how many times the host's memory may be reserved; 0: without limit
 	overCPUs       float64
 }
@@ -96,6 +98,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.defaultRuntime, "default-runtime", "runc", "the runtime of containers that name none")
 	f.StringVar(&o.usernsRemap, "userns-remap", "", "user[:group] whose ranges in /etc/subuid and /etc/subgid new containers get, or default (default: the host's users)")
 	f.StringArrayVar(&o.cdiSpecDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "where CDI specifications of devices lie; an empty one switches CDI off")
+	f.IntVar(&o.keepEvents, "keep-events", state.DefaultEvents, "how many events are kept, for a day at most; in a fleet the smallest number counts")
 	f.BoolVar(&o.debug, "debug", false, "log more, and serve profiles at /debug/pprof/")
 }
 
@@ -115,6 +118,9 @@ func (o *options) validate() error {
 		if _, err := netip.ParseAddr(o.advertise); err != nil {
 			bad("--advertise %q: not an address", o.advertise)
 		}
+	}
+	if o.keepEvents < 1 {
+		bad("--keep-events %d: not above 0", o.keepEvents)
 	}
 	for _, p := range []struct{ flag, path string }{{"--data-root", o.dataRoot}, {"--exec-root", o.execRoot}} {
 		if !filepath.IsAbs(p.path) {

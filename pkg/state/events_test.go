@@ -153,6 +153,20 @@ func TestSlowReaderLosesOnlyWhatExpired(t *testing.T) {
 	assert.Equal(t, got[0].Rev, state.Revision(over+1))
 }
 
+// Only so many events are kept, in memory and in etcd.
+func TestKeptEvents(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	cfg.Events = 3
+	s, _ := run(t, cfg)
+	for n := range 5 {
+		commit(t, s, state.Emit(newEvent("start", n)))
+	}
+	assert.Equal(t, len(s.View().Events(0, 0).Ready()), 3)
+	assert.NilError(t, s.TrimEvents(testContext(t), time.Now()))
+	assert.Equal(t, countKeys(t, s, state.Root+"events/"), int64(3))
+}
+
 func TestExpiredEventsLeaveEtcd(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t)

@@ -19,12 +19,12 @@ func (s *Store) LeaseID() clientv3.LeaseID                           { return s.
 const (
 	Root       = root
 	SchemaKey  = schemaKey
-	EventLimit = eventLimit
+	EventLimit = DefaultEvents
 	EventAge   = eventAge
 )
 
 // NewView makes a view without a store, and Show fills it as a transaction of revision rev would.
-func NewView() *View { return newView() }
+func NewView() *View { return newView(DefaultEvents) }
 
 func (v *View) Show(rev Revision, records ...Record) {
 	var changes []change

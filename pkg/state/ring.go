@@ -8,16 +8,18 @@ import (
 	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
-// Events are kept for a day or up to 100,000, whichever is less: what a client asks for after the fact ("since") is
-// minutes old, and 100,000 of half a kilobyte are what a small host can spare.
-const (
-	eventAge   = 24 * time.Hour
-	eventLimit = 100_000
-)
+// eventAge and Config.Events bound what events are kept, whichever is less: what a client asks for after the fact
+// ("since") is minutes old.
+const eventAge = 24 * time.Hour
+
+// DefaultEvents is how many events are kept: one of a container with ten labels takes 1.7 KB of memory, with its place in
+// etcd's index.
+const DefaultEvents = 10_000
 
 // ring holds the events not yet expired, in fleet order: by revision, and by the op's place within one. Reading and
 // changing it needs the view's lock.
 type ring struct {
+	limit   int // of entries
 	entries []ringEntry
 	gone    uint64 // entries that left at the front: the place of entries[0]
 	news    bell   // rings when one is added
@@ -39,7 +41,7 @@ func (r *ring) add(e *Event) {
 		entry.latest = max(entry.latest, r.entries[n-1].latest)
 	}
 	r.entries = append(r.entries, entry)
-	if len(r.entries) > eventLimit {
+	if len(r.entries) > r.limit {
 		r.dropFirst(1)
 	}
 	r.news.ring()

@@ -32,6 +32,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -68,8 +69,11 @@ type Config struct {
 	Alone bool
 	// Serve is given, before Open returns, what is to answer other servers and the hosts that have none. Nil: nothing is.
 	Serve func(servers, hosts http.Handler)
-	Host  nereid.Host // whose lease and records this process writes
-	Log   *zap.Logger // nil: none
+	// Events is how many events are kept, 0: DefaultEvents. In a fleet the smallest number counts: what one host removes
+	// is gone.
+	Events int
+	Host   nereid.Host // whose lease and records this process writes
+	Log    *zap.Logger // nil: none
 
 	peer *url.URL // Peer
 }
@@ -135,7 +139,7 @@ func Open(ctx context.Context, cfg Config) (_ *Store, retErr error) {
 		return nil, err
 	}
 	cfg.peer, _ = url.Parse(cfg.Peer) // validated
-	s := &Store{cfg: cfg, log: cfg.Log, view: newView()}
+	s := &Store{cfg: cfg, log: cfg.Log, view: newView(cmp.Or(cfg.Events, DefaultEvents))}
 	defer func() {
 		if retErr != nil {
 			retErr = errors.Join(retErr, s.Close())

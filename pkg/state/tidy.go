@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// tidyEvery bounds how far etcd and the ring go over the limits on events.
-	tidyEvery = time.Minute
-	// compactEvery and compactAfter: history costs memory for each revision in etcd's index, and all a watcher needs of
-	// it is the time of a restart.
+	// tidyEvery bounds how far etcd and the ring go over the limits on events and history.
+	tidyEvery = 10 * time.Second
+	// compactEvery and compactAfter: each revision of history costs memory in etcd's index and, with a container's record,
+	// some 8 KB of its database, which does not shrink again. All a watcher needs of it is the time of a restart.
 	compactEvery = 5 * time.Minute
-	compactAfter = 10_000
+	compactAfter = 4000
 	// compactMargin revisions stay, for those who are just reconnecting or reading page by page.
 	compactMargin = 1000
 )

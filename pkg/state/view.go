@@ -32,11 +32,11 @@ type change struct {
 	event *Event // of an event's key; kind and rec are empty then
 }
 
-func newView() *View {
+func newView(events int) *View {
 	return &View{
 		records:  map[string]Record{},
 		indexes:  newIndexes(),
-		events:   ring{expired: map[nereid.Host]int64{}},
+		events:   ring{limit: events, expired: map[nereid.Host]int64{}},
 		early:    map[Revision][]change{},
 		watchers: map[*Watcher]struct{}{},
 		waiters:  map[owned[nereid.ContainerID]]map[*waiter]struct{}{},
