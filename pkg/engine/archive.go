@@ -81,6 +81,18 @@ func (c *Containers) ArchiveGet(ctx context.Context, ref, path string) (_ io.Rea
 			retErr = fileError(errors.Join(retErr, v.close()), ref, path)
 		}
 	}()
+	content, stat, err := v.get(path, identities(r))
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := c.State.Commit(ctx, tell(r, events.ActionArchivePath)); err != nil {
+		return nil, nil, errors.Join(err, content.Close())
+	}
+	return &viewReader{content, v}, stat, nil
+}
+
+// get archives what is at a path: a directory, or one file under its name.
+func (v *fsView) get(path string, ids user.IdentityMapping) (io.ReadCloser, *container.PathStat, error) {
 	abs := archive.PreserveTrailingDotOrSeparator(filepath.Join("/", path), path)
 	stat, err := v.stat(abs)
 	if err != nil {
@@ -91,15 +103,9 @@ func (c *Containers) ArchiveGet(ctx context.Context, ref, path string) (_ io.Rea
 		dir, base = filepath.Split(abs)
 	}
 	opts := archive.TarResourceRebaseOpts(base, filepath.Base(abs))
-	opts.IDMap = identities(r)
+	opts.IDMap = ids
 	content, err := v.tar(dir, opts)
-	if err != nil {
-		return nil, nil, err
-	}
-	if _, err := c.State.Commit(ctx, tell(r, events.ActionArchivePath)); err != nil {
-		return nil, nil, errors.Join(err, content.Close())
-	}
-	return &viewReader{content, v}, stat, nil
+	return content, stat, err
 }
 
 // tar archives a directory of the view as it is read.

@@ -60,6 +60,11 @@ func (c *Containers) openFS(ctx context.Context, r *state.Container, withMounts 
 		defer sources()
 		mounts = append(mounts, existing(c.networks.EtcMounts(r))...)
 	}
+	return newFSView(dir, mounts, release)
+}
+
+// newFSView has a thread enter a directory with its mounts. Release is called when the view is closed.
+func newFSView(dir string, mounts []runtime.Mount, release func() error) (*fsView, error) {
 	v := &fsView{todo: make(chan func()), ended: make(chan struct{}), release: release}
 	entered := make(chan error)
 	go v.serve(dir, mounts, entered)
