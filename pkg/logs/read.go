@@ -26,6 +26,9 @@ type ReadOptions struct {
 	Done <-chan struct{}
 }
 
+// early tells whether a message is before Since. Without a Since none is: a line may claim to be of any year.
+func (o *ReadOptions) early(t time.Time) bool { return !o.Since.IsZero() && t.Before(o.Since) }
+
 // Read yields the messages of a driver's log at path, oldest first, across its rotated files, whether it is being written or
 // not. A message belongs to the caller. Lines that were split keep their pieces apart, as Docker's reader gives
 // them: all but the last without newline. Torn records are skipped. A log that is not there is empty. The sequence
@@ -103,7 +106,7 @@ func (r *reader) files(files []logFile, starts []start) error {
 
 // file reads a file that is not followed, from a start to the end it has now.
 func (r *reader) file(f logFile, at start) error {
-	if at.skip || !f.last.IsZero() && f.last.Before(r.opts.Since) {
+	if at.skip || !f.last.IsZero() && r.opts.early(f.last) {
 		return nil
 	}
 	in, err := at.open(f)
@@ -175,7 +178,7 @@ func (r *reader) message(line []byte) error {
 
 func (r *reader) wanted(m *backend.LogMessage) bool {
 	// Time stamps need not be in order, so only the first one decides where to begin.
-	r.started = r.started || !m.Timestamp.Before(r.opts.Since)
+	r.started = r.started || !r.opts.early(m.Timestamp)
 	if !r.started {
 		return false
 	}
