@@ -253,7 +253,8 @@ func (s *rootfsStore) drop(key Key, h *holding) error {
 }
 
 // unmountDir lets go of the mounts on a directory that are in use as soon as they are not; not mounted is no error. There are
-// two where ids are mapped.
+// two where ids are mapped. What somebody wrote into the directory itself, who had not seen that it is no longer the
+// container's, goes with it. Nobody mounts there meanwhile.
 func unmountDir(dir string) error {
 	var err error
 	for err == nil {
@@ -262,10 +263,7 @@ func unmountDir(dir string) error {
 	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount %s: %w", dir, err)
 	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return os.RemoveAll(dir)
 }
 
 // adopt takes over the mounts an earlier runtime left, before anybody holds one: those of the tasks named are held, the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
 
@@ -272,4 +273,19 @@ func TestCollectorSparesWhatIsNeeded(t *testing.T) {
 	again := g.spec("true")
 	assert.NilError(t, g.rt.Prepare(g.ctx, again), "the image was collected")
 	assert.NilError(t, g.rt.Discard(g.ctx, again.Key))
+}
+
+// A container could not be removed any more when somebody who was copying to it had not seen that its file system was
+// unmounted.
+func TestDiscardWithSomethingInThePlaceOfTheRootfs(t *testing.T) {
+	g := newRig(t)
+	s := g.spec("true")
+	assert.NilError(t, g.rt.Prepare(g.ctx, s))
+	dir, _, err := g.rt.Mount(g.ctx, s.Key)
+	assert.NilError(t, err)
+	assert.NilError(t, unix.Unmount(dir, unix.MNT_DETACH))
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, "late"), nil, 0o644))
+	assert.NilError(t, g.rt.Discard(g.ctx, s.Key))
+	_, err = os.Lstat(dir)
+	assert.Assert(t, os.IsNotExist(err))
 }

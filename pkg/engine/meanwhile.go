@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"errors"
+	"io/fs"
+
 	"github.com/containerd/errdefs"
 
 	"github.com/nereid-paas/nereid/pkg/state"
@@ -12,7 +15,7 @@ func (c *Containers) meanwhile(r *state.Container, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errdefs.IsFailedPrecondition(err), errdefs.IsNotFound(err), r.State.Pid > 0 && !c.alive(r.State.Pid):
+	case errdefs.IsFailedPrecondition(err), errdefs.IsNotFound(err), errors.Is(err, fs.ErrNotExist), r.State.Pid > 0 && !c.alive(r.State.Pid):
 		return errNotRunning(r.ID)
 	}
 	return err
