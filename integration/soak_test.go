@@ -353,7 +353,7 @@ func (s *soak) live(t *testing.T) float64 {
 		s.profiles++
 		assert.NilError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("heap%03d", s.profiles)), b, 0o644))
 	}
-	return s.metrics(t)["go_memstats_heap_alloc_bytes"]
+	return s.metrics(t)["go_gc_heap_live_bytes"]
 }
 
 // metrics are the daemon's own figures.

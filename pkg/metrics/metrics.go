@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,13 +17,16 @@ import (
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
+// live is what the last collection found to be in use, beside what Go's collector shows by itself.
+var live = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/live:bytes$`)}
+
 // stopTimeout bounds how long a stop waits for a scrape under way.
 const stopTimeout = 2 * time.Second
 
 // Serve answers GET /metrics on the listener until the context ends. It closes the listener.
 func Serve(ctx context.Context, l net.Listener, cs ...prometheus.Collector) error {
 	reg := prometheus.NewRegistry()
-	cs = append(cs, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	cs = append(cs, collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(live)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range cs {
 		if err := reg.Register(c); err != nil {
 			return err

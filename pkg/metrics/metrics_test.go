@@ -27,6 +27,7 @@ func TestServe(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Assert(t, is.Contains(string(body), "answer 42"))
 	assert.Assert(t, is.Contains(string(body), "go_goroutines"))
+	assert.Assert(t, is.Contains(string(body), "go_gc_heap_live_bytes"))
 	cancel()
 	assert.NilError(t, <-done)
 }
