@@ -60,6 +60,7 @@ type imageTransfers interface {
 	Commit(ctx context.Context, a nereid.Account, opts image.CommitOptions) (*image.Held, error)
 	Save(ctx context.Context, a nereid.Account, list []image.Saved, w io.Writer) error
 	Push(ctx context.Context, a nereid.Account, r *image.Repository, tag string, id nereid.ImageID, p *image.Progress) (digest.Digest, error)
+	PushIndex(ctx context.Context, a nereid.Account, r *image.Repository, tag string, target ocispec.Descriptor, p *image.Progress) error
 }
 
 type imageContent interface {
@@ -156,7 +157,7 @@ func (i *Images) recordOnce(ctx context.Context, e entry) (*state.Image, bool, e
 		ops = append(ops, state.Create(img))
 	}
 	for _, t := range e.tags {
-		if was, ok := i.State.View().Tag(e.account, t.String()); ok && was.Image == img.ID {
+		if was, ok := i.State.View().Tag(e.account, t.String()); ok && (was.Image == img.ID || !e.tagged && i.keepsName(was, img)) {
 			continue
 		}
 		changed = true

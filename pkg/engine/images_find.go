@@ -70,10 +70,15 @@ func (i *Images) find(a nereid.Account, ref string, platform *ocispec.Platform) 
 	if err != nil {
 		return nil, err
 	}
-	if !image.Matches(has, *platform) {
-		return nil, wrongPlatform(ref, has, *platform)
+	if image.Matches(has, *platform) {
+		return img, nil
 	}
-	return img, nil
+	if !isIDPrefix(img.ID, ref) {
+		if other, ok := i.ofPlatform(img, *platform); ok {
+			return other, nil
+		}
+	}
+	return nil, wrongPlatform(ref, has, *platform)
 }
 
 func wrongPlatform(ref string, has, asked ocispec.Platform) error {
@@ -114,6 +119,9 @@ func byName(v *state.View, a nereid.Account, named reference.Named) (*state.Imag
 		digest := reference.TrimNamed(c).String() + "@" + c.Digest().String()
 		for _, img := range v.Images(a) {
 			if slices.Contains(img.Digests, digest) {
+				if first := namedOf(v, img); slices.Contains(first.Digests, digest) {
+					return first, true
+				}
 				return img, true
 			}
 		}

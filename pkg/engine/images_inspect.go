@@ -25,7 +25,7 @@ func (i *Images) Inspect(ctx context.Context, ref string, opts backend.ImageInsp
 	if err != nil {
 		return nil, err
 	}
-	tags, digests := familiar(references(i.State.View(), img))
+	tags, digests := familiar(references(i.State.View(), namedOf(i.State.View(), img)))
 	target := img.Target
 	r := &imagetypes.InspectResponse{
 		ID:              string(img.ID),

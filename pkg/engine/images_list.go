@@ -38,6 +38,9 @@ func (i *Images) List(ctx context.Context, opts imagetypes.ListOptions) ([]*imag
 	sel.parents = parentsOf(all)
 	list := []*imagetypes.Summary{}
 	for _, img := range all {
+		if namedOf(i.State.View(), img) != img {
+			continue // one of the platforms of another
+		}
 		s, err := i.summarize(img, sel)
 		if err != nil {
 			return nil, err

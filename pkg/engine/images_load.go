@@ -56,7 +56,7 @@ func (i *Images) enterLoaded(ctx context.Context, l *image.Loaded, p *image.Prog
 	for _, t := range l.Tags {
 		p.Stream("Loaded image: %s\n", reference.FamiliarString(t))
 	}
-	if len(l.Tags) == 0 {
+	if len(l.Tags) == 0 && !l.Beside {
 		p.Stream("Loaded image ID: %s\n", l.ID)
 	}
 	return nil

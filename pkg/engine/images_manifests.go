@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	imagetypes "github.com/docker/docker/api/types/image"
 	"github.com/opencontainers/go-digest"
@@ -22,6 +23,7 @@ const (
 // that is here; the others are as the index says, where this host has it.
 func (i *Images) manifests(ctx context.Context, img *state.Image) []imagetypes.ManifestSummary {
 	here := i.manifestHere(img)
+	others := beside(i.State.View(), img)
 	listed, err := i.store.Listed(ctx, img.Account, img.Target)
 	if err != nil {
 		i.Log.Sugar().Debugw("the index of an image is not here", "image", img.ID, "error", err)
@@ -32,6 +34,12 @@ func (i *Images) manifests(ctx context.Context, img *state.Image) []imagetypes.M
 		if d.Digest == img.Manifest.Digest {
 			found, here.Descriptor = true, d
 			all = append(all, here)
+			continue
+		}
+		if n := slices.IndexFunc(others, func(o *state.Image) bool { return o.Manifest.Digest == d.Digest }); n >= 0 {
+			m := i.manifestHere(others[n])
+			m.Descriptor = d
+			all = append(all, m)
 			continue
 		}
 		all = append(all, manifestElsewhere(d))

@@ -44,6 +44,9 @@ func (i *Images) Prune(ctx context.Context, f filters.Args) (*imagetypes.PruneRe
 		if ctx.Err() != nil {
 			break // what is gone is told all the same
 		}
+		if namedOf(v, img) != img {
+			continue // it goes with the one that has its name
+		}
 		if p.dangling && parents[img.ID] || !p.selects(img, i.labels(img)) {
 			continue
 		}

@@ -34,11 +34,11 @@ func (i *Images) Push(ctx context.Context, ref string, platform *ocispec.Platfor
 	}
 	return stream(ctx, out, func(ctx context.Context, p *image.Progress) error {
 		p.Message("", fmt.Sprintf("The push refers to repository [%s]", named.Name()))
-		return i.push(ctx, named, auth, p)
+		return i.push(ctx, named, platform, auth, p)
 	})
 }
 
-func (i *Images) push(ctx context.Context, named reference.Named, auth *registry.AuthConfig, p *image.Progress) error {
+func (i *Images) push(ctx context.Context, named reference.Named, platform *ocispec.Platform, auth *registry.AuthConfig, p *image.Progress) error {
 	a := nereid.AccountFrom(ctx)
 	tags := i.tagsOfRepository(a, named)
 	if len(tags) == 0 {
@@ -56,21 +56,88 @@ func (i *Images) push(ctx context.Context, named reference.Named, auth *registry
 	}
 	defer repo.Close()
 	for _, t := range tags {
-		if img, ok := i.State.View().Image(a, t.image); ok {
-			if _, err := i.Bring(ctx, img); err != nil {
-				return err
-			}
-		}
-		d, err := i.store.Push(ctx, a, repo, t.ref.Tag(), t.image, p)
-		if err != nil {
-			return err
-		}
-		if err := i.addDigest(ctx, t, d); err != nil {
+		if err := i.pushTag(ctx, repo, t, platform, p); err != nil {
 			return err
 		}
 	}
 	_, err = i.State.Commit(ctx, state.Emit(imageEvent(a, i.Host, reference.FamiliarString(named), reference.FamiliarName(named), events.ActionPush, i.pushLabels(a, tags))))
 	return err
+}
+
+// pushTag sends one tag: the platform asked for, all that its index lists if all are here, or else what has the tag.
+func (i *Images) pushTag(ctx context.Context, repo *image.Repository, t repositoryTag, platform *ocispec.Platform, p *image.Progress) error {
+	a := nereid.AccountFrom(ctx)
+	img, ok := i.State.View().Image(a, t.image)
+	if !ok {
+		return noSuchImage(t.ref.String())
+	}
+	if platform != nil {
+		if img, ok = i.ofPlatform(img, *platform); !ok {
+			return noSuchImage(t.ref.String())
+		}
+	} else if whole, err := i.wholeIndex(ctx, img); err != nil || whole != nil {
+		if err != nil {
+			return err
+		}
+		done, err := i.pushIndex(ctx, repo, t, whole, p)
+		if err != nil || done {
+			return err
+		}
+	}
+	if _, err := i.Bring(ctx, img); err != nil {
+		return err
+	}
+	d, err := i.store.Push(ctx, a, repo, t.ref.Tag(), img.ID, p)
+	if err != nil {
+		return err
+	}
+	return i.addDigest(ctx, repositoryTag{t.ref, img.ID}, d)
+}
+
+// wholeIndex are the images of all manifests that an image's index lists; nil when one of them is not here.
+func (i *Images) wholeIndex(ctx context.Context, img *state.Image) ([]*state.Image, error) {
+	all := append([]*state.Image{img}, beside(i.State.View(), img)...)
+	if len(all) == 1 {
+		return nil, nil
+	}
+	if _, err := i.Bring(ctx, img); err != nil {
+		return nil, err
+	}
+	listed, err := i.store.Listed(ctx, img.Account, img.Target)
+	if err != nil || len(listed) == 0 {
+		return nil, err
+	}
+	for _, d := range listed {
+		if !slices.ContainsFunc(all, func(have *state.Image) bool { return have.Manifest.Digest == d.Digest }) {
+			return nil, nil
+		}
+	}
+	return all, nil
+}
+
+// pushIndex sends the platforms by their digests, then their index. It is not done when a platform's manifest had to be
+// made anew, for its layers were kept as they were loaded: then the index does not list what was sent.
+func (i *Images) pushIndex(ctx context.Context, repo *image.Repository, t repositoryTag, all []*state.Image, p *image.Progress) (done bool, err error) {
+	a := nereid.AccountFrom(ctx)
+	for _, img := range all {
+		if _, err := i.Bring(ctx, img); err != nil {
+			return false, err
+		}
+		d, err := i.store.Push(ctx, a, repo, img.Manifest.Digest.String(), img.ID, p)
+		if err != nil || d != img.Manifest.Digest {
+			return false, err
+		}
+	}
+	target := all[0].Target
+	if err := i.store.PushIndex(ctx, a, repo, t.ref.Tag(), target, p); err != nil {
+		return false, err
+	}
+	for _, img := range all {
+		if err := i.addDigest(ctx, repositoryTag{t.ref, img.ID}, target.Digest); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // pushLabels are those of the image that was pushed, when it was one.

@@ -43,15 +43,28 @@ func (i *Images) removeLocked(ctx context.Context, ref string, opts imagetypes.R
 	a := nereid.AccountFrom(ctx)
 	var err error
 	for range commitTries {
+		if img, err := i.onePlatform(a, ref, opts); err != nil {
+			return nil, err
+		} else if img != nil {
+			answers, err := i.removePlatform(ctx, img, opts.Force)
+			if errdefs.IsAborted(err) {
+				continue
+			}
+			return answers, err
+		}
 		var r *removal
 		if r, err = i.planRemoval(a, ref, opts); err != nil {
 			return nil, err
 		}
+		left := beside(i.State.View(), r.img)
 		if err = i.carryOut(ctx, r); errdefs.IsAborted(err) {
 			continue
 		}
 		if err != nil {
 			return nil, err
+		}
+		if r.deleted {
+			r.answers = append(r.answers, i.removeBeside(ctx, left)...)
 		}
 		if r.deleted && opts.PruneChildren {
 			r.answers = append(r.answers, i.removeParents(ctx, a, r.img.Parent)...)
@@ -59,6 +72,19 @@ func (i *Images) removeLocked(ctx context.Context, ref string, opts imagetypes.R
 		return r.answers, nil
 	}
 	return nil, err
+}
+
+// onePlatform is the image to remove alone when a platform is given and others of the same index are here; nil: the
+// image is to be removed as any other.
+func (i *Images) onePlatform(a nereid.Account, ref string, opts imagetypes.RemoveOptions) (*state.Image, error) {
+	if len(opts.Platforms) == 0 {
+		return nil, nil
+	}
+	img, err := i.find(a, ref, &opts.Platforms[0])
+	if err != nil || len(beside(i.State.View(), img)) == 0 {
+		return nil, err
+	}
+	return img, nil
 }
 
 // removal is what is to be taken out of the catalogue, in one transaction.
@@ -76,11 +102,6 @@ func (i *Images) planRemoval(a nereid.Account, ref string, opts imagetypes.Remov
 	img, err := findImage(v, a, ref)
 	if err != nil {
 		return nil, err
-	}
-	if len(opts.Platforms) == 1 {
-		if img, err = i.find(a, ref, &opts.Platforms[0]); err != nil {
-			return nil, err
-		}
 	}
 	r := &removal{img: img, refs: references(v, img)}
 	done, quiet := false, false

@@ -25,12 +25,12 @@ func (i *Images) Save(ctx context.Context, refs []string, want []ocispec.Platfor
 			return err
 		}
 	}
+	if err := i.choosePlatforms(list, want); err != nil {
+		return err
+	}
 	var told []state.Op
 	saved := make([]image.Saved, 0, len(list.images))
 	for n, img := range list.images {
-		if err := i.checkSaved(img, want); err != nil {
-			return err
-		}
 		if _, err := i.Bring(ctx, img); err != nil {
 			return err
 		}
@@ -44,20 +44,42 @@ func (i *Images) Save(ctx context.Context, refs []string, want []ocispec.Platfor
 	return err
 }
 
-func (i *Images) checkSaved(img *state.Image, want []ocispec.Platform) error {
-	if len(want) == 0 {
-		return nil
-	}
-	has, err := i.Platform(img)
-	if err != nil {
-		return err
-	}
-	for _, w := range want {
-		if platforms.OnlyStrict(w).Match(has) {
-			return nil
+// choosePlatforms replaces each image by its platforms that are wanted, or by all that are here. The first has the names.
+func (i *Images) choosePlatforms(list *saveList, want []ocispec.Platform) error {
+	chosen := &saveList{}
+	for n, img := range list.images {
+		all := []*state.Image{img}
+		if list.named(n) {
+			all = append(all, beside(i.State.View(), img)...)
+		}
+		tags := list.tags[n]
+		found := false
+		for _, one := range all {
+			ok, err := i.wanted(one, want)
+			if err != nil {
+				return err
+			}
+			if !ok || slices.ContainsFunc(chosen.images, func(have *state.Image) bool { return have.ID == one.ID }) {
+				found = found || ok
+				continue
+			}
+			chosen.images, chosen.tags = append(chosen.images, one), append(chosen.tags, tags)
+			found, tags = true, nil
+		}
+		if !found {
+			return errdefs.ErrNotFound.WithMessage("no suitable export target found for platform " + platforms.FormatAll(want[0]))
 		}
 	}
-	return errdefs.ErrNotFound.WithMessage("no suitable export target found for platform " + platforms.FormatAll(want[0]))
+	*list = *chosen
+	return nil
+}
+
+func (i *Images) wanted(img *state.Image, want []ocispec.Platform) (bool, error) {
+	has, err := i.Platform(img)
+	if err != nil || len(want) == 0 {
+		return err == nil, err
+	}
+	return slices.ContainsFunc(want, func(w ocispec.Platform) bool { return platforms.OnlyStrict(w).Match(has) }), nil
 }
 
 // saveList is what is to be saved, each image once, in the order asked for.
@@ -65,6 +87,9 @@ type saveList struct {
 	images []*state.Image
 	tags   [][]reference.NamedTagged
 }
+
+// named tells whether an image is saved by a name rather than by its id.
+func (l *saveList) named(n int) bool { return len(l.tags[n]) > 0 }
 
 func (l *saveList) add(img *state.Image, ref reference.Named) {
 	n := slices.IndexFunc(l.images, func(have *state.Image) bool { return have.ID == img.ID })

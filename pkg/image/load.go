@@ -21,6 +21,8 @@ type Loaded struct {
 	Held
 	Tags   []reference.NamedTagged
 	Parent nereid.ImageID // as the archive says, of an image that came along; else empty
+	// Beside is set for the other platforms of the image before it, which has the names.
+	Beside bool
 }
 
 // Names of the documents that tell the kinds of archive apart.
@@ -46,7 +48,7 @@ func (s *Store) Load(ctx context.Context, a nereid.Account, in io.Reader, want [
 	l := &loader{archive: ar, want: want, progress: p}
 	var images []*Loaded
 	switch {
-	case ar.has(dockerManifest):
+	case ar.has(dockerManifest) && !l.severalPlatforms():
 		images, err = l.docker()
 	case ar.has(ociIndex):
 		images, err = l.oci()

@@ -1,9 +1,11 @@
 package image
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -30,13 +32,25 @@ func (l *loader) oci() ([]*Loaded, error) {
 	}
 	var loaded []*Loaded
 	for _, key := range order {
-		img, err := l.ociImage(key, groups[key])
+		images, err := l.ociImages(key, groups[key])
 		if err != nil {
 			return nil, err
 		}
-		loaded = append(loaded, img)
+		loaded = append(loaded, images...)
 	}
 	return loaded, nil
+}
+
+// severalPlatforms tells of an archive whose layout says more than its manifest.json can: that images are of an index. An
+// archive that names them in manifest.json alone is taken by that.
+func (l *loader) severalPlatforms() bool {
+	var index ocispec.Index
+	if !l.has(ociIndex) || l.decode(ociIndex, &index) != nil {
+		return false
+	}
+	nameless := func(d ocispec.Descriptor) bool { return nameOf(d) == "" }
+	return slices.ContainsFunc(index.Manifests, func(d ocispec.Descriptor) bool { return isIndex(d.MediaType) }) &&
+		!slices.ContainsFunc(index.Manifests, nameless)
 }
 
 // nameOf is the image's name in an index entry: the full one that containerd writes, or the reference name when it is
@@ -51,7 +65,8 @@ func nameOf(d ocispec.Descriptor) string {
 	return ""
 }
 
-func (l *loader) ociImage(key string, entries []ocispec.Descriptor) (*Loaded, error) {
+// ociImages are the platforms of one image, the one that has its names first.
+func (l *loader) ociImages(key string, entries []ocispec.Descriptor) ([]*Loaded, error) {
 	var tags []reference.NamedTagged
 	if key != "" && key[0] != '@' {
 		named, err := reference.ParseNormalizedNamed(key)
@@ -71,7 +86,55 @@ func (l *loader) ociImage(key string, entries []ocispec.Descriptor) (*Loaded, er
 		return nil, err
 	}
 	held.Target, held.Digest = target, target.Digest
-	return &Loaded{Held: *held, Tags: tags}, nil
+	loaded := []*Loaded{{Held: *held, Tags: tags}}
+	others, err := l.beside(target, d)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range others {
+		raw, err := l.ociBlob(o)
+		if err != nil {
+			return nil, err
+		}
+		if err := l.store.writeBlob(l.hold.ctx, plain(o), raw); err != nil {
+			return nil, err
+		}
+		held, err := l.ociManifest(o, raw)
+		if err != nil {
+			return nil, err
+		}
+		held.Target, held.Digest = target, target.Digest
+		loaded = append(loaded, &Loaded{Held: *held, Beside: true})
+	}
+	return loaded, nil
+}
+
+// beside are the manifests of other platforms that an index lists, the layout holds and the user wants.
+func (l *loader) beside(target, chosen ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	if !isIndex(target.MediaType) {
+		return nil, nil
+	}
+	all, err := l.listed(target)
+	return slices.DeleteFunc(all, func(d ocispec.Descriptor) bool {
+		return d.Digest == chosen.Digest || !l.runnable(d) || !l.wants(*d.Platform)
+	}), err
+}
+
+// runnable tells whether a manifest of an index is an image of a platform, and here.
+func (l *loader) runnable(d ocispec.Descriptor) bool {
+	return images.IsManifestType(d.MediaType) && d.Platform != nil && d.Platform.OS != "unknown" && l.has(blobPath(d))
+}
+
+func (l *loader) listed(index ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	raw, err := l.ociBlob(index)
+	if err != nil {
+		return nil, err
+	}
+	_, doc, err := kindOf(raw, index.MediaType)
+	if err != nil {
+		return nil, err
+	}
+	return doc.Manifests, nil
 }
 
 // chooseOCI finds the platform's manifest among entries, and what of them named it. A single image of another platform
@@ -84,10 +147,36 @@ func (l *loader) chooseOCI(entries []ocispec.Descriptor) (target, d ocispec.Desc
 	for _, c := range candidates {
 		d, raw, err = l.descend(c, maxNesting)
 		if err == nil || !errors.Is(err, errNoMatch) {
+			c.MediaType = cmp.Or(c.MediaType, d.MediaType)
 			return plain(c), d, raw, err
 		}
 	}
+	if len(l.want) == 0 {
+		if target, d, raw, err := l.firstOCI(entries); err != nil || raw != nil {
+			return target, d, raw, err
+		}
+	}
 	return target, d, nil, noMatch(l.platform())
+}
+
+// firstOCI is the first platform that is there, for an archive without this host's; raw is nil when there is none.
+func (l *loader) firstOCI(entries []ocispec.Descriptor) (target, d ocispec.Descriptor, raw []byte, err error) {
+	for _, c := range entries {
+		if !isIndex(c.MediaType) {
+			continue
+		}
+		all, err := l.listed(c)
+		if err != nil {
+			return target, d, nil, err
+		}
+		n := slices.IndexFunc(all, l.runnable)
+		if n < 0 {
+			continue
+		}
+		d, raw, err = l.descend(all[n], 0)
+		return plain(c), d, raw, err
+	}
+	return target, d, nil, nil
 }
 
 func (l *loader) descend(d ocispec.Descriptor, depth int) (ocispec.Descriptor, []byte, error) {

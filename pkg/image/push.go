@@ -27,7 +27,8 @@ func noContent(id nereid.ImageID) error {
 }
 
 // Push sends an image to the repository under a tag and returns the digest of its manifest there. Layers that are kept
-// as they were loaded, uncompressed, are compressed first: it is their manifest that goes.
+// as they were loaded, uncompressed, are compressed first: it is their manifest that goes. A tag that is a digest has the
+// manifest sent by that, and nothing sent when it is another's.
 func (s *Store) Push(ctx context.Context, a nereid.Account, r *Repository, tag string, id nereid.ImageID, p *Progress) (digest.Digest, error) {
 	h, err := s.hold(inNamespace(ctx, a), "")
 	if err != nil {
@@ -41,6 +42,9 @@ func (s *Store) Push(ctx context.Context, a nereid.Account, r *Repository, tag s
 	d, raw, m, err := s.pushable(h, img)
 	if err != nil {
 		return "", err
+	}
+	if strings.Contains(tag, ":") && tag != d.Digest.String() {
+		return d.Digest, nil // not what is wanted under that digest
 	}
 	cfg, err := decodeConfig(img.Config)
 	if err != nil {
@@ -59,9 +63,30 @@ func (s *Store) Push(ctx context.Context, a nereid.Account, r *Repository, tag s
 	if err := r.putManifest(h.ctx, tag, d.MediaType, raw); err != nil {
 		return "", err
 	}
+	pushed(p, tag, d)
+	return d.Digest, nil
+}
+
+// pushed tells what a tag is now; what is pushed by its digest is only a part of something.
+func pushed(p *Progress, tag string, d ocispec.Descriptor) {
+	if tag == d.Digest.String() {
+		return
+	}
 	p.Message("", fmt.Sprintf("%s: digest: %s size: %d", tag, d.Digest, d.Size))
 	p.Aux(types.PushResult{Tag: tag, Digest: d.Digest.String(), Size: int(d.Size)})
-	return d.Digest, nil
+}
+
+// PushIndex sends an index whose manifests are there already.
+func (s *Store) PushIndex(ctx context.Context, a nereid.Account, r *Repository, tag string, target ocispec.Descriptor, p *Progress) error {
+	raw, err := content.ReadBlob(inNamespace(ctx, a), s.content(), target)
+	if err != nil {
+		return fmt.Errorf("index %s: %w", target.Digest, err)
+	}
+	if err := r.putManifest(ctx, tag, target.MediaType, raw); err != nil {
+		return err
+	}
+	pushed(p, tag, target)
+	return nil
 }
 
 // pushable is the manifest to send.

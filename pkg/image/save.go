@@ -37,12 +37,17 @@ func (s *Store) Save(ctx context.Context, a nereid.Account, list []Saved, w io.W
 	}
 	defer h.release()
 	sv := &saver{blobs: map[digest.Digest]int64{}}
+	var all []*Image
 	for _, item := range list {
 		img := s.known(h, item.ID)
 		if img == nil {
 			return noContent(item.ID)
 		}
 		sv.add(item, img)
+		all = append(all, img)
+	}
+	if err := sv.join(h, list, all); err != nil {
+		return err
 	}
 	sv.keepParents(list)
 	return sv.write(h, w)
@@ -70,14 +75,60 @@ func (sv *saver) add(item Saved, img *Image) {
 	}
 	for _, t := range item.Tags {
 		it.RepoTags = append(it.RepoTags, reference.FamiliarString(t))
-		d := plain(img.Manifest)
+	}
+	sv.list(img.Manifest, item.Tags)
+	sv.items = append(sv.items, it)
+}
+
+// join puts the index in the place of its manifests, for images of several platforms of which more than one is saved.
+func (sv *saver) join(h *hold, list []Saved, all []*Image) error {
+	of := map[digest.Digest][]int{}
+	for n, img := range all {
+		if isIndex(img.Target.MediaType) {
+			of[img.Target.Digest] = append(of[img.Target.Digest], n)
+		}
+	}
+	for _, members := range of {
+		target := all[members[0]].Target
+		if len(members) < 2 {
+			continue
+		}
+		raw, err := content.ReadBlob(h.ctx, h.store.content(), target)
+		if err != nil {
+			return fmt.Errorf("index %s: %w", target.Digest, err)
+		}
+		_, doc, err := kindOf(raw, target.MediaType)
+		if err != nil {
+			return err
+		}
+		inIndex := map[digest.Digest]bool{}
+		for _, d := range doc.Manifests {
+			inIndex[d.Digest] = true
+		}
+		if slices.ContainsFunc(members, func(n int) bool { return !inIndex[all[n].Manifest.Digest] }) {
+			continue // some are in an index of the index
+		}
+		sv.blobs[target.Digest] = target.Size
+		var tags []reference.NamedTagged
+		for _, n := range members {
+			tags = append(tags, list[n].Tags...)
+			sv.index = slices.DeleteFunc(sv.index, func(d ocispec.Descriptor) bool { return d.Digest == all[n].Manifest.Digest })
+		}
+		sv.list(target, tags)
+	}
+	return nil
+}
+
+// list enters what an image is into the layout's index, under its names.
+func (sv *saver) list(what ocispec.Descriptor, tags []reference.NamedTagged) {
+	for _, t := range tags {
+		d := plain(what)
 		d.Annotations = map[string]string{images.AnnotationImageName: t.String(), ocispec.AnnotationRefName: t.Tag()}
 		sv.index = append(sv.index, d)
 	}
-	if len(item.Tags) == 0 {
-		sv.index = append(sv.index, plain(img.Manifest))
+	if len(tags) == 0 {
+		sv.index = append(sv.index, plain(what))
 	}
-	sv.items = append(sv.items, it)
 }
 
 func (sv *saver) keepParents(list []Saved) {
