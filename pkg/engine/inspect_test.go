@@ -132,7 +132,7 @@ func TestListAndInspectFromTheState(t *testing.T) {
 	c := &Containers{Deps: Deps{Host: "h1", DataRoot: "/data", State: s, Runtime: sizes{t: t}}, networks: &Networks{Deps: Deps{State: s}}}
 	ctx := nereid.WithAccount(t.Context(), nereid.Admin)
 	ops := []state.Op{
-		state.Create(&state.Image{Account: nereid.Admin, ID: "sha256:" + nereid.ImageID(numberedID(15)), Config: []byte(`{"rootfs":{"diff_ids":["sha256:a"]}}`)}),
+		state.Create(&state.Image{Account: nereid.Admin, ID: "sha256:" + nereid.ImageID(numberedID(15)), Size: 990, Config: []byte(`{"rootfs":{"diff_ids":["sha256:a"]}}`)}),
 		state.Create(&state.Image{Account: nereid.Admin, ID: "sha256:" + nereid.ImageID(numberedID(14)), Config: []byte(`{"rootfs":{"diff_ids":["sha256:a","sha256:b"]}}`)}),
 		state.Create(&state.Tag{Account: nereid.Admin, Ref: "docker.io/library/busybox:latest", Image: "sha256:" + nereid.ImageID(numberedID(15))}),
 		state.Put(&state.Host{Name: "h1", CPUs: 4, Memory: 1 << 30, Advertise: netip.MustParseAddr("10.1.1.1"), Labels: map[string]string{"rack": "r1"}}),
