@@ -37,6 +37,11 @@ func (f *Fabric) Attach(ctx context.Context, id nereid.ContainerID, to []Attachm
 		return fmt.Errorf("detach container %q: %w", id.Short(), err)
 	}
 	fresh := slices.DeleteFunc(slices.Clone(plugs), func(p plug) bool { _, have := sb.links[p.Endpoint.ID]; return have })
+	nl, err := dialRtnl()
+	if err != nil {
+		return err
+	}
+	defer nl.close()
 	for _, p := range fresh {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -44,7 +49,7 @@ func (f *Fabric) Attach(ctx context.Context, id nereid.ContainerID, to []Attachm
 		if err := f.leaving.evict(p.Endpoint); err != nil {
 			return err
 		}
-		if err := f.plugIn(sb, p); err != nil {
+		if err := f.plugIn(nl, sb, p); err != nil {
 			return fmt.Errorf("attach container %q to network %q: %w", id.Short(), p.Network.Name, err)
 		}
 		defer func() {
@@ -59,7 +64,7 @@ func (f *Fabric) Attach(ctx context.Context, id nereid.ContainerID, to []Attachm
 	for _, p := range fresh {
 		sb.links[p.Endpoint.ID] = p.leaver()
 	}
-	f.settle(ctx, fresh)
+	f.settle(ctx, nl, fresh)
 	return nil
 }
 
@@ -100,28 +105,30 @@ func (f *Fabric) unplug(sb *sandbox, l leaver) error {
 const settleTime = 500 * time.Millisecond
 
 // settle waits until the links carry. The kernel opens a bridge's port some time after both ends are up; what is sent
-// before is lost, and an address that is asked for in vain is asked for again only a second later.
-func (f *Fabric) settle(ctx context.Context, plugs []plug) {
+// before is lost, and an address that is asked for in vain is asked for again only a second later. To ask has the kernel
+// do it (since Linux 6.9).
+func (f *Fabric) settle(ctx context.Context, nl *rtnl, plugs []plug) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	for _, p := range plugs {
-		if isParented(p.Network) {
-			continue
-		}
-		for _, name := range []string{p.host, BridgeName(f.cfg.Host, p.Network)} {
-			for !carries(f.nl, name) && pause(ctx, time.Millisecond) {
+		if !isParented(p.Network) {
+			for !p.settled(nl, BridgeName(f.cfg.Host, p.Network)) && pause(ctx, time.Millisecond) {
 			}
-		}
-		gw := p.Endpoint.Gateway6
-		for gw.IsValid() && !optionsOf(p.Network).noAddress(true) && !hears(f.nl, gw) && pause(ctx, time.Millisecond) {
 		}
 	}
 }
 
-// carries also has the kernel bring its view of the link up to date (since Linux 6.9).
-func carries(nl *netlink.Handle, name string) bool {
-	link, err := nl.LinkByName(name)
-	return err != nil || link.Attrs().OperState == netlink.OperUp
+// settled tells whether the plug's link and its bridge carry, and the bridge takes what is for the gateway.
+func (p plug) settled(nl *rtnl, bridge string) bool {
+	questions := []request{getLink(p.host), getLink(bridge)}
+	if gw := p.Endpoint.Gateway6; gw.IsValid() && !optionsOf(p.Network).noAddress(true) {
+		questions = append(questions, getRoute(gw))
+	}
+	answers, err := nl.do(questions...)
+	if len(answers) == 3 && !answers[2].local() {
+		return false
+	}
+	return err != nil || answers[0].carries() && answers[1].carries() // one that is gone is not waited for
 }
 
 // plugs orders the endpoints by attachment. Records of before interfaces had names in them are counted.
@@ -140,8 +147,8 @@ func (f *Fabric) plugs(to []Attachment) []plug {
 }
 
 // plugIn makes the pair of links with its far end in the sandbox. A pair of this name that leads elsewhere, which
-// only a crash can leave, is replaced.
-func (f *Fabric) plugIn(sb *sandbox, p plug) error {
+// only a crash can leave, is replaced; a bridge that someone deleted is made anew.
+func (f *Fabric) plugIn(nl *rtnl, sb *sandbox, p plug) error {
 	if isParented(p.Network) {
 		return f.addBehind(sb.ns, p)
 	}
@@ -149,7 +156,13 @@ func (f *Fabric) plugIn(sb *sandbox, p plug) error {
 	if err != nil {
 		return err
 	}
-	err = f.addVeth(sb.ns, b, p)
+	err = f.addVeth(nl, sb.ns, b, p)
+	if err != nil && f.lostBridge(p.Network, b) {
+		if b, err = f.ensureBridge(p.Network); err != nil {
+			return err
+		}
+		err = f.addVeth(nl, sb.ns, b, p)
+	}
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
@@ -159,42 +172,42 @@ func (f *Fabric) plugIn(sb *sandbox, p plug) error {
 	if err := f.deleteLink(p.host); err != nil {
 		return err
 	}
-	return f.addVeth(sb.ns, b, p)
+	return f.addVeth(nl, sb.ns, b, p)
 }
 
-func (f *Fabric) addVeth(ns *os.File, b *bridge, p plug) error {
+// addVeth makes the pair with its near end in the bridge. That one has no use for IPv6 of its own, and the kernel looks at
+// all links that have it whenever one comes or goes: without, an attachment costs the same however many there are.
+func (f *Fabric) addVeth(nl *rtnl, ns *os.File, b *bridge, p plug) (retErr error) {
 	mac, err := net.ParseMAC(p.Endpoint.MAC)
 	if err != nil {
 		return err
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = p.host, b.mtu, b.index, net.FlagUp
-	veth := &netlink.Veth{
-		LinkAttrs: attrs, PeerName: p.inside, PeerMTU: uint32(attrs.MTU),
-		PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns.Fd())),
-	}
-	if err := f.nl.LinkAdd(veth); errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add link %q: %w", p.host, err)
-	} else if err != nil { // it may have been added and not joined the bridge
-		return errors.Join(fmt.Errorf("add link %q: %w", p.host, err), f.deleteLink(p.host))
-	}
-	if err := f.setPort(veth, optionsOf(p.Network)); err != nil {
-		return errors.Join(fmt.Errorf("bridge port %q: %w", p.host, err), f.deleteLink(p.host))
-	}
-	return nil
-}
-
-// setPort sets how a bridge passes on what comes from a container: back to it too, as with br_netfilter a packet to itself
-// through a published port turns round within the bridge; and not to other containers where these are to be apart. That
-// is done in the bridge: no firewall sees what it passes on.
-func (f *Fabric) setPort(link netlink.Link, o Options) error {
-	if err := f.nl.LinkSetHairpin(link, true); err != nil {
+	made, err := nl.do(newPair(pair{here: p.host, there: p.inside, mtu: b.mtu, mac: mac, ns: ns}), getLink(p.host))
+	if errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	if o.ICC {
+	defer func() {
+		if retErr != nil { // it may have been added and not joined the bridge
+			retErr = errors.Join(retErr, f.deleteLink(p.host))
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	if err := f.withoutIPv6(p.host); err != nil {
+		return err
+	}
+	index := made[1].index()
+	_, err = nl.do(setMaster(index, b.index), setPort(index, !optionsOf(p.Network).ICC), setUp(index))
+	return err
+}
+
+// withoutIPv6 switches it off for a link of the host.
+func (f *Fabric) withoutIPv6(link string) error {
+	if f.ipv6 == nil {
 		return nil
 	}
-	return f.nl.LinkSetIsolated(link, true)
+	return f.ipv6.WriteFile(link+"/disable_ipv6", []byte("1"), 0)
 }
 
 func hasLink(ns *os.File, name string) (has bool, err error) {
@@ -230,96 +243,113 @@ func setUpInside(ctx context.Context, plugs []plug, w ways) error {
 	if len(plugs) == 0 && w.v4 == nil && w.v6 == nil {
 		return nil
 	}
-	nl, err := openNetlink(unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer nl.Close()
 	for _, p := range plugs {
-		if err := p.setUp(ctx, nl); err != nil {
+		if err := p.settings(); err != nil {
 			return fmt.Errorf("%s: %w", p.inside, err)
 		}
 	}
-	return w.set(nl)
-}
-
-func (p plug) setUp(ctx context.Context, nl *netlink.Handle) error {
-	link, err := nl.LinkByName(p.inside)
+	nl, err := dialRtnl()
 	if err != nil {
 		return err
 	}
-	four, six := p.addresses()
-	if len(six) > 0 {
+	defer nl.close()
+	index, err := indexes(nl, append(slices.Clone(plugs), w.plugs()...))
+	if err != nil {
+		return err
+	}
+	if err := setUpLinks(ctx, nl, plugs, index); err != nil {
+		return err
+	}
+	var routes []request
+	for _, p := range plugs {
+		routes = append(routes, p.add(index[p.inside], v6)...)
+	}
+	if _, err := nl.do(append(routes, w.routes(index)...)...); err != nil {
+		return err
+	}
+	hear(ctx, nl, plugs)
+	return nil
+}
+
+// indexes of the plugs' interfaces, by name.
+func indexes(nl *rtnl, plugs []plug) (map[string]int, error) {
+	var questions []request
+	for _, p := range plugs {
+		questions = append(questions, getLink(p.inside))
+	}
+	answers, err := nl.do(questions...)
+	if err != nil {
+		return nil, err
+	}
+	index := make(map[string]int, len(plugs))
+	for i, p := range plugs {
+		index[p.inside] = answers[i].index()
+	}
+	return index, nil
+}
+
+// settings of the interface that are none of netlink.
+func (p plug) settings() error {
+	if p.has6() {
 		if err := sysctl("ipv6/conf/"+p.inside+"/disable_ipv6", "0", false); err != nil {
 			return err
 		}
 	}
-	if err := p.sysctls(); err != nil {
-		return err
-	}
-	if err := addAddresses(nl, link, four); err != nil {
-		return err
-	}
-	if err := nl.LinkSetUp(link); err != nil {
-		return fmt.Errorf("bring up: %w", err)
-	}
-	if len(six) == 0 {
-		return nil
-	}
-	return p.addSix(ctx, nl, link, six)
+	return p.sysctls()
 }
 
-// addSix gives the interface its IPv6 addresses and waits until the kernel takes what is sent there, which it does a
-// moment after: the answer to the container's first question would be lost, and asked for again only a second later.
-func (p plug) addSix(ctx context.Context, nl *netlink.Handle, link netlink.Link, addrs []*netlink.Addr) error {
+// setUpLinks gives the interfaces their IPv4 addresses and brings them up. It waits until those that are to have IPv6
+// carry: before, the kernel takes its addresses and does not listen to them.
+func setUpLinks(ctx context.Context, nl *rtnl, plugs []plug, index map[string]int) error {
+	var steps []request
+	for _, p := range plugs {
+		i := index[p.inside]
+		steps = append(append(steps, p.add(i, v4)...), setUp(i))
+	}
+	if _, err := nl.do(steps...); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	for !carries(nl, p.inside) && pause(ctx, time.Millisecond) {
-	}
-	if err := addAddresses(nl, link, addrs); err != nil {
-		return err
-	}
-	for p.Endpoint.Address6.IsValid() && !hears(nl, p.Endpoint.Address6.Addr()) && pause(ctx, time.Millisecond) {
-	}
-	return nil
-}
-
-// hears tells whether the namespace takes packets for an address.
-func hears(nl *netlink.Handle, a netip.Addr) bool {
-	routes, err := nl.RouteGet(a.AsSlice())
-	return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL
-}
-
-func addAddresses(nl *netlink.Handle, link netlink.Link, addrs []*netlink.Addr) error {
-	for _, a := range addrs {
-		if err := nl.AddrReplace(link, a); err != nil {
-			return fmt.Errorf("address %s: %w", a, err)
+	for _, p := range plugs {
+		for p.has6() && !nl.carries(p.inside) && pause(ctx, time.Millisecond) {
 		}
 	}
 	return nil
 }
+
+// hear waits until the kernel takes what is sent to the IPv6 addresses, which it does a moment after it has them: the
+// answer to the container's first question would be lost, and asked for again only a second later.
+func hear(ctx context.Context, nl *rtnl, plugs []plug) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for _, p := range plugs {
+		for p.Endpoint.Address6.IsValid() && !nl.hears(p.Endpoint.Address6.Addr()) && pause(ctx, time.Millisecond) {
+		}
+	}
+}
+
+// add are the requests that give an interface its addresses of a family.
+func (p plug) add(index, family int) (steps []request) {
+	for _, a := range p.addresses()[family] {
+		steps = append(steps, addAddress(index, a))
+	}
+	return steps
+}
+
+func (p plug) has6() bool { return len(p.addresses()[v6]) > 0 }
 
 // addresses of the interface by family. Those of IPv6 are not probed for duplicates: the claim made them unique.
-func (p plug) addresses() (four, six []*netlink.Addr) {
+func (p plug) addresses() (list [2][]address) {
 	if a := p.Endpoint.Address; a.IsValid() {
-		four = append(four, &netlink.Addr{IPNet: ipNet(a), Broadcast: lastAddr(a).AsSlice()})
+		list[v4] = append(list[v4], address{Prefix: a})
 	}
 	if a := p.Endpoint.Address6; a.IsValid() {
-		six = append(six, &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NODAD})
+		list[v6] = append(list[v6], address{Prefix: a, noDAD: true})
 	}
 	for _, a := range p.Endpoint.LinkLocal {
-		if a.Is4() {
-			four = append(four, linkLocal(a))
-		} else {
-			six = append(six, linkLocal(a))
-		}
+		bits := [2]int{v4: 16, v6: 64}[familyOf(a)]
+		list[familyOf(a)] = append(list[familyOf(a)], address{Prefix: netip.PrefixFrom(a, bits), link: a.Is4(), noDAD: a.Is6()})
 	}
-	return four, six
-}
-
-func linkLocal(a netip.Addr) *netlink.Addr {
-	if a.Is4() {
-		return &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, 16)), Scope: unix.RT_SCOPE_LINK}
-	}
-	return &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, 64)), Flags: unix.IFA_F_NODAD}
+	return list
 }

@@ -26,10 +26,7 @@ func (f *Fabric) ensureBridge(n *state.Network) (*bridge, error) {
 	f.bridgesMu.Lock()
 	defer f.bridgesMu.Unlock()
 	if b, ok := f.bridges[n.VNI]; ok {
-		if l, err := f.nl.LinkByIndex(b.index); err == nil && l.Attrs().Name == b.name {
-			return b, nil
-		}
-		delete(f.bridges, n.VNI) // someone deleted it
+		return b, nil
 	}
 	b, err := f.makeBridge(n)
 	if err != nil {
@@ -40,6 +37,19 @@ func (f *Fabric) ensureBridge(n *state.Network) (*bridge, error) {
 	}
 	f.bridges[n.VNI] = b
 	return b, nil
+}
+
+// lostBridge forgets a bridge that is not there any more, and tells so.
+func (f *Fabric) lostBridge(n *state.Network, b *bridge) bool {
+	f.bridgesMu.Lock()
+	defer f.bridgesMu.Unlock()
+	if l, err := f.nl.LinkByIndex(b.index); err == nil && l.Attrs().Name == b.name {
+		return false
+	}
+	if f.bridges[n.VNI] == b {
+		delete(f.bridges, n.VNI)
+	}
+	return true
 }
 
 // makeBridge is idempotent: every step takes what is already there.

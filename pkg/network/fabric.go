@@ -2,7 +2,10 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -22,6 +25,9 @@ type Fabric struct {
 	names naming
 	log   *zap.Logger
 	nl    *netlink.Handle // of the host's namespace; it serialises its users
+	// ipv6 are the host's settings of its links, nil where there is no IPv6. The way there from the root of /proc is longer
+	// the more network namespaces there are: the kernel keeps the folders of all of them in one list.
+	ipv6  *os.Root
 	fw    *firewall
 	cache *answerCache
 	// leaving are the links of removed containers.
@@ -54,9 +60,14 @@ func New(cfg Config) (*Fabric, error) {
 	if err != nil {
 		return nil, err
 	}
+	ipv6, err := os.OpenRoot("/proc/sys/net/ipv6/conf")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		nl.Close()
+		return nil, err
+	}
 	names := newNaming(cfg.Host)
 	f := &Fabric{
-		cfg: cfg, names: names, log: cfg.Log, nl: nl,
+		cfg: cfg, names: names, log: cfg.Log, nl: nl, ipv6: ipv6,
 		fw: newFirewall(names.table()), cache: newAnswerCache(),
 		bridges: map[uint32]*bridge{}, sandboxes: map[nereid.ContainerID]*sandbox{},
 	}
@@ -97,6 +108,9 @@ func (f *Fabric) close() {
 	f.leaving.close()
 	f.fw.close()
 	f.nl.Close()
+	if f.ipv6 != nil {
+		_ = f.ipv6.Close()
+	}
 }
 
 // netnsPath is where a container's namespace is mounted.

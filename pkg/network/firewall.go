@@ -106,44 +106,86 @@ func openConn() (*nftables.Conn, error) {
 
 // addZone adds a network, or replaces what the rules know of it.
 func (fw *firewall) addZone(z zone) error {
-	return fw.change(func(r rules) { r.zones[z.bridge] = z })
+	return fw.change(edit{zones: map[string]*zone{z.bridge: &z}})
 }
 
 // removeZones forgets networks.
 func (fw *firewall) removeZones(bridges ...string) error {
-	return fw.change(func(r rules) {
-		for _, b := range bridges {
-			delete(r.zones, b)
-		}
-	})
+	e := edit{zones: map[string]*zone{}}
+	for _, b := range bridges {
+		e.zones[b] = nil
+	}
+	return fw.change(e)
 }
 
 // setPorts closes and opens published ports.
 func (fw *firewall) setPorts(closed []portKey, opened map[portKey]netip.AddrPort) error {
-	return fw.change(func(r rules) {
-		for _, k := range closed {
-			delete(r.ports, k)
-		}
-		maps.Copy(r.ports, opened)
-	})
+	e := edit{ports: map[portKey]netip.AddrPort{}}
+	for _, k := range closed {
+		e.ports[k] = netip.AddrPort{}
+	}
+	maps.Copy(e.ports, opened)
+	return fw.change(e)
 }
 
-// change edits the rules and has the kernel follow with the difference. A table that is gone, because someone flushed
-// the host's rules, is written anew.
-func (fw *firewall) change(edit func(rules)) error {
+// edit is what is to become of some networks and ports; nil, or an invalid address, is to go.
+type edit struct {
+	zones map[string]*zone
+	ports map[portKey]netip.AddrPort
+}
+
+// touched are the rules that an edit is about.
+func (r rules) touched(e edit) rules {
+	some := newRules()
+	for b := range e.zones {
+		if z, ok := r.zones[b]; ok {
+			some.zones[b] = z
+		}
+	}
+	for k := range e.ports {
+		if to, ok := r.ports[k]; ok {
+			some.ports[k] = to
+		}
+	}
+	return some
+}
+
+// apply the edit.
+func (r rules) apply(e edit) {
+	for b, z := range e.zones {
+		if z == nil {
+			delete(r.zones, b)
+		} else {
+			r.zones[b] = *z
+		}
+	}
+	for k, to := range e.ports {
+		if !to.IsValid() {
+			delete(r.ports, k)
+		} else {
+			r.ports[k] = to
+		}
+	}
+}
+
+// change edits the rules and has the kernel follow with the difference, whatever else there is. A table that is gone,
+// because someone flushed the host's rules, is written anew.
+func (fw *firewall) change(e edit) error {
 	fw.mu.Lock()
 	defer fw.mu.Unlock()
-	want := fw.have.clone()
-	edit(want)
-	err := fw.commitLocked(func(b *batch) { b.difference(fw.have, want) })
+	before := fw.have.touched(e)
+	after := before.clone()
+	after.apply(e)
+	err := fw.commitLocked(func(b *batch) { b.difference(before, after) })
 	if errors.Is(err, unix.ENOENT) {
+		want := fw.have.clone()
+		want.apply(e)
 		err = fw.commitLocked(func(b *batch) { b.whole(want) })
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		fw.have.apply(e)
 	}
-	fw.have = want
-	return nil
+	return err
 }
 
 // replace writes the whole table anew, in one batch: nothing passes by old and new rules at once, and connections that

@@ -297,11 +297,14 @@ func machine(t *testing.T) *os.File {
 	within(t, ns, func() error { return address("wire1", "2") })
 	for last, where := range map[string]*os.File{"1": nil, "2": ns} { // or the first packet of IPv6 is lost
 		within(t, where, func() error {
-			return withNetlink(func(nl *netlink.Handle) error {
-				for !hears(nl, netip.MustParseAddr("2001:db8::"+last)) && pause(t.Context(), time.Millisecond) {
-				}
-				return nil
-			})
+			nl, err := dialRtnl()
+			if err != nil {
+				return err
+			}
+			defer nl.close()
+			for !nl.hears(netip.MustParseAddr("2001:db8::"+last)) && pause(t.Context(), time.Millisecond) {
+			}
+			return nil
 		})
 	}
 	return ns

@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -121,12 +122,20 @@ func visit(ns *os.File, fn func() error) (err error, clean bool) {
 // switched off at boot) is no error when optional.
 func sysctl(name, value string, optional bool) error {
 	path := "/proc/sys/net/" + name
-	if was, err := os.ReadFile(path); err == nil && string(was) == value+"\n" {
-		return nil
-	}
-	err := os.WriteFile(path, []byte(value), 0)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if optional && errors.Is(err, fs.ErrNotExist) {
 		return nil
+	} else if err != nil {
+		if was, readErr := os.ReadFile(path); readErr == nil && string(was) == value+"\n" { // it need not be written
+			return nil
+		}
+		return err
 	}
+	defer f.Close()
+	was := make([]byte, len(value)+2)
+	if n, err := f.ReadAt(was, 0); n == len(value)+1 && errors.Is(err, io.EOF) && string(was[:n]) == value+"\n" {
+		return nil
+	}
+	_, err = f.WriteAt([]byte(value), 0)
 	return err
 }

@@ -273,3 +273,23 @@ func openFiles(t *testing.T) int {
 	assert.NilError(t, err)
 	return len(entries)
 }
+
+// TestAttachAfterSomeoneDeletedTheBridge: the next container of the network gets a new one.
+func TestAttachAfterSomeoneDeletedTheBridge(t *testing.T) {
+	f := newFabric(t)
+	n := testNetwork(1)
+	newBox(t, f, 2, n)
+	assert.NilError(t, f.deleteLink(BridgeName(f.cfg.Host, n)))
+	a, b := newBox(t, f, 3, n), newBox(t, f, 4, n)
+	listen(t, b.ns, "b", b.addr.String()+":80")
+	reaches(t, a.ns, b.addr.String()+":80", "b")
+}
+
+// TestPortsHaveNoIPv6: a link that has it makes every other one dearer.
+func TestPortsHaveNoIPv6(t *testing.T) {
+	f := newFabric(t)
+	b := newBox(t, f, 2, testNetwork(1))
+	value, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + f.names.veth(b.to[0].Endpoint.ID) + "/disable_ipv6")
+	assert.NilError(t, err)
+	assert.Equal(t, string(value), "1\n")
+}

@@ -2,11 +2,7 @@ package network
 
 import (
 	"cmp"
-	"fmt"
-	"net/netip"
 	"slices"
-
-	"github.com/vishvananda/netlink"
 )
 
 // Ways are the attachments by which a container reaches the world, one per family; nil where there is none. As in Docker
@@ -70,34 +66,23 @@ func waysOf(plugs []plug) (w ways) {
 	return w
 }
 
-// set makes the default routes, in place of those that are there.
-func (w ways) set(nl *netlink.Handle) error {
-	if w.v4 != nil {
-		if err := w.v4.defaultRoute(nl, w.v4.Endpoint.Gateway); err != nil {
-			return err
+// plugs of the ways.
+func (w ways) plugs() (list []plug) {
+	for _, p := range []*plug{w.v4, w.v6} {
+		if p != nil {
+			list = append(list, *p)
 		}
 	}
-	if w.v6 != nil {
-		return w.v6.defaultRoute(nl, w.v6.Endpoint.Gateway6)
-	}
-	return nil
+	return list
 }
 
-func (p *plug) defaultRoute(nl *netlink.Handle, gw netip.Addr) error {
-	link, err := nl.LinkByName(p.inside)
-	if err != nil {
-		return err
+// routes are the requests that make the default routes, in place of those that are there.
+func (w ways) routes(index map[string]int) (steps []request) {
+	if w.v4 != nil {
+		steps = append(steps, setDefaultRoute(index[w.v4.inside], w.v4.Endpoint.Gateway, onWire(w.v4.Network)))
 	}
-	all := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	if gw.Is4() {
-		all = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if w.v6 != nil {
+		steps = append(steps, setDefaultRoute(index[w.v6.inside], w.v6.Endpoint.Gateway6, onWire(w.v6.Network)))
 	}
-	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(all), Gw: gw.AsSlice()}
-	if onWire(p.Network) {
-		route.Gw, route.Scope = nil, netlink.SCOPE_LINK
-	}
-	if err := nl.RouteReplace(route); err != nil {
-		return fmt.Errorf("default route by %s: %w", gw, err)
-	}
-	return nil
+	return steps
 }
