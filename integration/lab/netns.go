@@ -54,6 +54,12 @@ func (h *Host) ListenOutside(t testing.TB, port string) net.Listener {
 	return listenIn(t, h.client, net.JoinHostPort(h.Outside, port))
 }
 
+// ListenOutsideAt is ListenOutside at an address of the caller's choice.
+func (h *Host) ListenOutsideAt(t testing.TB, addr string) net.Listener {
+	t.Helper()
+	return listenIn(t, h.client, addr)
+}
+
 func listenIn(t testing.TB, netns, addr string) net.Listener {
 	t.Helper()
 	var l net.Listener
