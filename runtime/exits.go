@@ -7,6 +7,7 @@ import (
 	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
 	"go.uber.org/zap"
 
+	"github.com/nereid-paas/nereid/pkg/trace"
 	"github.com/nereid-paas/nereid/runtime/stdio"
 )
 
@@ -33,6 +34,7 @@ func (r *Runtime) watch(t *task) {
 
 // conclude makes an end known: written down, output drained, execs reported first, and then the Handler called.
 func (r *Runtime) conclude(t *task, exit Exit) {
+	_, span := trace.About(r.life, "output to its end", string(t.ID))
 	t.starting.Lock()
 	defer t.starting.Unlock() // held: the start has returned, or there was none
 	exit.OOMKilled = exit.OOMKilled || r.oomKilled(t)
@@ -40,6 +42,7 @@ func (r *Runtime) conclude(t *task, exit Exit) {
 		r.log.Warn("exit not recorded", zap.String("container", string(t.ID)), zap.Error(err))
 	}
 	r.awaitDrained(t.io)
+	span.End()
 	started := t.setExit(exit)
 	r.awaitExecs(t)
 	if started {

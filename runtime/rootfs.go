@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/trace"
 )
 
 const (
@@ -66,7 +67,8 @@ func (s *rootfsStore) snapshots() snapshots.Snapshotter { return s.client.Snapsh
 // Prepare makes the container's writable root file system over its image, unpacking the image when this host has not yet.
 // Already there is no error; an option that cannot be honoured is errdefs.ErrInvalidArgument.
 func (r *Runtime) Prepare(ctx context.Context, s Spec) error {
-	ctx = inNamespace(ctx, s.Key)
+	ctx, span := trace.Start(inNamespace(ctx, s.Key), "snapshot")
+	defer span.End()
 	var parent string
 	if s.Image.Digest != "" {
 		chain, err := r.rootfs.chain(ctx, s.Image)
@@ -145,6 +147,8 @@ func (s *rootfsStore) unpackImage(ctx context.Context, account nereid.Account, m
 
 // Discard removes the container's root file system. Not found is no error.
 func (r *Runtime) Discard(ctx context.Context, key Key) error {
+	ctx, span := trace.Start(ctx, "remove snapshot")
+	defer span.End()
 	if err := r.rootfs.unmount(key); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/nereid-paas/nereid/pkg/logs"
 	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/trace"
 	"github.com/nereid-paas/nereid/runtime/spec"
 )
 
@@ -34,7 +35,8 @@ const ownerLabel = "nereid.root"
 // The spec's network namespace must exist. The root file system must be Prepared. A failure leaves nothing but the root
 // file system; it carries runc's words behind Docker's prefix. A task that is there already is errdefs.ErrAlreadyExists.
 func (r *Runtime) CreateTask(ctx context.Context, s Spec) (pid int, retErr error) {
-	ctx = inNamespace(ctx, s.Key)
+	ctx, span := trace.Start(inNamespace(ctx, s.Key), "task")
+	defer span.End()
 	t, err := r.reserve(s)
 	if err != nil {
 		return 0, err
@@ -90,6 +92,8 @@ func (r *Runtime) reserve(s Spec) (*task, error) {
 
 // bundle mounts the root file system and makes the specification over it.
 func (r *Runtime) bundle(ctx context.Context, t *task, userns string) (*specs.Spec, error) {
+	ctx, span := trace.Start(ctx, "bundle")
+	defer span.End()
 	s := t.spec
 	rootfs, err := r.rootfs.hold(ctx, s.Key)
 	if err != nil {
@@ -141,6 +145,8 @@ func makeWorkingDir(rootfs, dir string, owner nereid.IDMap) error {
 }
 
 func (r *Runtime) createContainer(ctx context.Context, t *task, s *specs.Spec) error {
+	ctx, span := trace.Start(ctx, "container record")
+	defer span.End()
 	encoded, err := typeurl.MarshalAnyToProto(s)
 	if err != nil {
 		return err
@@ -162,6 +168,8 @@ func (r *Runtime) createContainer(ctx context.Context, t *task, s *specs.Spec) e
 }
 
 func (r *Runtime) createProcess(ctx context.Context, t *task) error {
+	ctx, span := trace.Start(ctx, "shim and runc create")
+	defer span.End()
 	stdin, stdout, stderr := t.io.Paths()
 	resp, err := r.service.Create(ctx, &tasksapi.CreateTaskRequest{
 		ContainerID: string(t.ID), Stdin: stdin, Stdout: stdout, Stderr: stderr,
@@ -184,6 +192,8 @@ func native(err error) error { return errgrpc.ToNative(err) }
 // StartTask lets the created process run. A failure (command not found …) carries runc's words; the caller then calls
 // DeleteTask.
 func (r *Runtime) StartTask(ctx context.Context, key Key) error {
+	ctx, span := trace.Start(ctx, "runc start")
+	defer span.End()
 	t, err := r.task(key)
 	if err != nil {
 		return err
@@ -313,6 +323,8 @@ func (r *Runtime) Pids(ctx context.Context, key Key) ([]int, error) {
 // DeleteTask removes what is left of an ended (or only created) task: shim, FIFOs, cgroup; a process that still lives is
 // killed. Not found is no error.
 func (r *Runtime) DeleteTask(ctx context.Context, key Key) error {
+	ctx, span := trace.Start(ctx, "delete task")
+	defer span.End()
 	t, err := r.task(key)
 	if errdefs.IsNotFound(err) {
 		return nil
@@ -332,7 +344,11 @@ func (r *Runtime) discard(ctx context.Context, t *task) error {
 	}
 	// The processes are gone: unmounting, which waits for the disk, need not wait for the shim.
 	var g errgroup.Group
-	g.Go(func() error { return errors.Join(r.rootfs.release(t.Key), r.removeShm(t.Key)) })
+	g.Go(func() error {
+		_, span := trace.Start(ctx, "unmount")
+		defer span.End()
+		return errors.Join(r.rootfs.release(t.Key), r.removeShm(t.Key))
+	})
 	g.Go(func() error { return r.deleteProcess(ctx, t) })
 	if err := g.Wait(); err != nil {
 		return err
@@ -355,11 +371,11 @@ const killTimeout = 10 * time.Second
 
 func (r *Runtime) deleteProcess(ctx context.Context, t *task) error {
 	if r.embedded != nil {
-		if err := r.retireShim(ctx, t.Key); err != nil {
+		if err := trace.Do(ctx, "runc delete", func(ctx context.Context) error { return r.retireShim(ctx, t.Key) }); err != nil {
 			return fmt.Errorf("delete task of container %s: %w", t.ID, err)
 		}
 	}
-	if err := r.deleteInContainerd(ctx, t); err != nil {
+	if err := trace.Do(ctx, "shim delete", func(ctx context.Context) error { return r.deleteInContainerd(ctx, t) }); err != nil {
 		return fmt.Errorf("delete task of container %s: %w", t.ID, err)
 	}
 	if r.embedded != nil {

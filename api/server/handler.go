@@ -14,6 +14,7 @@ import (
 	"github.com/nereid-paas/nereid/api/compat"
 	"github.com/nereid-paas/nereid/api/router"
 	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/trace"
 )
 
 // askedKey is where the version of the path waits for the version check.
@@ -36,7 +37,17 @@ func (s *Server) handler(rt router.Route) http.Handler {
 	if rt.Live {
 		h = s.live(h)
 	}
-	return s.recovered(s.logged(h))
+	return s.recovered(traced(rt, s.logged(h)))
+}
+
+// traced spans the request with its route's name.
+func traced(rt router.Route, next http.Handler) http.Handler {
+	name := rt.Method + " " + rt.Path
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, span := trace.Start(r.Context(), name)
+		defer span.End()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 // logged answers with the handler's error, and logs.

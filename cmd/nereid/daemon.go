@@ -11,6 +11,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
+
+	"github.com/nereid-paas/nereid/pkg/trace"
 )
 
 func daemonCommand() *cobra.Command {
@@ -51,12 +53,36 @@ func runDaemon(ctx context.Context, o options) error {
 		return err
 	}
 	defer release()
+	stop, err := startTrace(o.trace)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	d, err := build(ctx, o, log)
 	if err != nil {
 		return err
 	}
 	defer d.close()
 	return d.run(ctx)
+}
+
+// startTrace has the spans of all requests written to a file until stop is called.
+func startTrace(path string) (stop func(), err error) {
+	switch path {
+	case "":
+		return func() {}, nil
+	case "-":
+		return trace.To(os.Stderr), nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--trace: %w", err)
+	}
+	end := trace.To(f)
+	return func() {
+		end()
+		f.Close()
+	}, nil
 }
 
 func newLogger(debug bool) (*zap.Logger, error) {

@@ -57,6 +57,7 @@ type options struct {
 	cdiSpecDirs    []string
 	debug          bool
 	keepEvents     int
+	trace          string  // file of where time goes; "-": standard error; empty: not traced
 	overMemory     float64 // how many times the host's memory may be reserved; 0: without limit
 	overCPUs       float64
 }
@@ -100,6 +101,7 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.cdiSpecDirs, "cdi-spec-dir", []string{"/etc/cdi", "/var/run/cdi"}, "where CDI specifications of devices lie; an empty one switches CDI off")
 	f.IntVar(&o.keepEvents, "keep-events", state.DefaultEvents, "how many events are kept, for a day at most; in a fleet the smallest number counts")
 	f.BoolVar(&o.debug, "debug", false, "log more, and serve profiles at /debug/pprof/")
+	f.StringVar(&o.trace, "trace", "", "file to append a line to for every step of every request, with the time it took; -: standard error (default: nowhere)")
 }
 
 // maxOvercommit keeps bytes of memory times the factor within 64 bits; nobody means more.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/pkg/trace"
 	"github.com/nereid-paas/nereid/runtime"
 )
 
@@ -26,6 +27,8 @@ func (c *Containers) Exited(ctx context.Context, e runtime.Exit) {
 		c.execEnded(ctx, e)
 		return
 	}
+	ctx, span := trace.About(ctx, "exit", string(e.ID))
+	defer span.End()
 	unlock, err := c.locks.lock(ctx, e.Key)
 	if err != nil {
 		return // as above
@@ -152,6 +155,8 @@ func (c *Containers) letVolumesGo(ctx context.Context, key runtime.Key) {
 }
 
 func (c *Containers) unplug(ctx context.Context, key runtime.Key) {
+	ctx, span := trace.Start(ctx, "unplug")
+	defer span.End()
 	ctx, cancel := work(ctx)
 	defer cancel()
 	if err := c.Network.Remove(ctx, key.ID); err != nil {

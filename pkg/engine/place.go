@@ -12,6 +12,7 @@ import (
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/pkg/trace"
 	"github.com/nereid-paas/nereid/scheduler/snapshot"
 )
 
@@ -63,7 +64,7 @@ func (c *Containers) createSomewhere(ctx context.Context, o Order) (container.Cr
 			return container.CreateResponse{}, err
 		}
 		r.Refused = refused
-		host, err := c.placement.reserve(r, o)
+		host, err := c.place(ctx, r, o)
 		if err != nil {
 			return container.CreateResponse{}, err
 		}
@@ -75,6 +76,12 @@ func (c *Containers) createSomewhere(ctx context.Context, o Order) (container.Cr
 		}
 		refused = append(refused, snapshot.Refused{Host: host, Why: no.Why})
 	}
+}
+
+func (c *Containers) place(ctx context.Context, r *snapshot.Request, o Order) (nereid.Host, error) {
+	_, span := trace.Start(ctx, "placement")
+	defer span.End()
+	return c.placement.reserve(r, o)
 }
 
 func (c *Containers) createOn(ctx context.Context, host nereid.Host, o Order) (container.CreateResponse, error) {
@@ -121,6 +128,8 @@ func (c *Containers) CreateHere(ctx context.Context, o Order) (container.CreateR
 
 // createReserved creates a container here, for which there is room.
 func (c *Containers) createReserved(ctx context.Context, o Order) (container.CreateResponse, error) {
+	ctx, span := trace.About(ctx, "create", string(o.ID))
+	defer span.End()
 	r, warnings, err := c.draft(ctx, o.ID, &o.Request)
 	if err != nil {
 		return container.CreateResponse{Warnings: warnings}, err

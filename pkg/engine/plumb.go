@@ -9,6 +9,7 @@ import (
 
 	"github.com/nereid-paas/nereid/pkg/network"
 	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/pkg/trace"
 )
 
 // netMode says whose network namespace a container has.
@@ -54,6 +55,8 @@ func (n *Networks) Plumb(ctx context.Context, r *state.Container) error {
 	if netModeOf(r) != ownNetns {
 		return nil
 	}
+	ctx, span := trace.Start(ctx, "plumb")
+	defer span.End()
 	if err := n.attach(ctx, r); err != nil {
 		return err
 	}

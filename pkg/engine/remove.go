@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/pkg/trace"
 	"github.com/nereid-paas/nereid/runtime"
 )
 
@@ -136,6 +137,8 @@ func errStillUp(r *state.Container) error {
 // discard removes a container marked as removing from the host and then from the state. The container's lock is held.
 // When it fails the container is dead: it cannot be started, and can be removed again.
 func (c *Containers) discard(ctx context.Context, r *state.Container, volumes bool) error {
+	ctx, span := trace.About(ctx, "remove", string(r.ID))
+	defer span.End()
 	ctx, cancel := work(ctx)
 	defer cancel()
 	err := c.discardHost(ctx, keyOf(r))

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nereid-paas/nereid/pkg/state"
+	"github.com/nereid-paas/nereid/pkg/trace"
 )
 
 // Start runs a created or ended container. One that runs is errdefs.ErrNotModified. When the client goes away the start
@@ -56,6 +57,8 @@ type startKind struct {
 //
 // The container's lock is held. A process that ends meanwhile is dealt with when the lock is free.
 func (c *Containers) start(ctx context.Context, r *state.Container, kind startKind) error {
+	ctx, span := trace.About(ctx, "start", string(r.ID))
+	defer span.End()
 	ctx, cancel := work(ctx)
 	defer cancel()
 	l := c.live.of(keyOf(r))

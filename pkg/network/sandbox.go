@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/trace"
 )
 
 // sandbox is one container's network namespace and what this daemon holds open for it.
@@ -56,6 +57,8 @@ func (f *Fabric) NewSandbox(ctx context.Context, id nereid.ContainerID, opts San
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
+	_, span := trace.Start(ctx, "namespace")
+	defer span.End()
 	path := f.netnsPath(id)
 	if err := removeNetns(path); err != nil {
 		return "", err

@@ -8,6 +8,8 @@ import (
 	"github.com/containerd/errdefs"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/nereid-paas/nereid/pkg/trace"
 )
 
 // Commit applies the ops in one transaction and returns its revision once the local view shows it (read your own
@@ -29,6 +31,8 @@ func (s *Store) Commit(ctx context.Context, ops ...Op) (Revision, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
+	ctx, span := trace.Start(ctx, "commit")
+	defer span.End()
 	rev, err := s.commit(ctx, ops)
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		if err := s.grantLease(ctx); err != nil {
