@@ -16,10 +16,13 @@ import (
 	"github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/containerd/v2/pkg/shutdown"
 	"github.com/containerd/containerd/v2/plugins"
+	runc "github.com/containerd/go-runc"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
+
+	"github.com/nereid-paas/nereid/runtime/shortcut"
 )
 
 // Register makes runc's task service, keeping FIFOs, the one that the shim of this process serves. It takes the place
@@ -46,6 +49,7 @@ func newService(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	runc.Monitor = shortcut.Monitor{ProcessMonitor: runc.Monitor} // which the service has just set
 	return New(s), nil
 }
 

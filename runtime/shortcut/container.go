@@ -1,0 +1,175 @@
+package shortcut
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// container is what runc wrote down of one, so far as it is needed here.
+type container struct {
+	dir string
+
+	Pid         int               `json:"init_process_pid"`
+	Start       uint64            `json:"init_process_start"` // in ticks since boot
+	CgroupPaths map[string]string `json:"cgroup_paths"`
+	RdtPath     string            `json:"intel_rdt_path"`
+	Config      struct {
+		Hooks      map[string][]json.RawMessage `json:"Hooks"`
+		Namespaces []struct {
+			Type string `json:"type"`
+			Path string `json:"path"`
+		} `json:"namespaces"`
+	} `json:"config"`
+}
+
+var errUnknown = errors.New("not a container as runc keeps it")
+
+// load reads a container's record.
+func load(dir string) (*container, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	if err != nil {
+		return nil, err
+	}
+	c := &container{dir: dir}
+	if err := json.Unmarshal(b, c); err != nil {
+		return nil, err
+	}
+	if c.Pid <= 0 || c.Start == 0 || len(c.CgroupPaths) == 0 {
+		return nil, errUnknown
+	}
+	return c, nil
+}
+
+// lives tells whether the container's first process is there and no zombie. Another one's may have its number by now.
+func (c *container) lives() bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(c.Pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	// The name, in parentheses, may have any character in it. After it: state, and from there the 20th is the start.
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	const start = 19
+	if len(f) <= start || f[0][0] == 'Z' || f[0][0] == 'X' {
+		return false
+	}
+	return string(f[start]) == strconv.FormatUint(c.Start, 10)
+}
+
+// ownPids tells whether the container's processes are in a namespace of their own, and die with the first.
+func (c *container) ownPids() bool {
+	for _, ns := range c.Config.Namespaces {
+		if ns.Type == "NEWPID" {
+			return ns.Path == ""
+		}
+	}
+	return false
+}
+
+// openPause is between two looks whether the process that is to open the FIFO still lives.
+const openPause = 100 * time.Millisecond
+
+// start lets the container's process go: it waits at a FIFO until that is read.
+func (c *container) start() bool {
+	path := filepath.Join(c.dir, "exec.fifo")
+	if !c.lives() {
+		return false
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return false
+	}
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(openPause.Milliseconds()))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 && !c.lives() {
+			return false
+		}
+		if n == 1 {
+			break
+		}
+	}
+	var b [1]byte
+	if n, err := unix.Read(fd, b[:]); n != 1 || err != nil {
+		return false
+	}
+	_ = os.Remove(path) // it is in the way of nothing, and goes with the directory
+	return true
+}
+
+// kill sends a signal to the container's first process.
+func (c *container) kill(signal string) bool {
+	sig, err := strconv.Atoi(signal)
+	if err != nil || sig == int(unix.SIGKILL) && (!c.ownPids() || c.frozen()) {
+		return false // runc kills them all, and thaws them first
+	}
+	fd, err := unix.PidfdOpen(c.Pid, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return c.lives() && unix.PidfdSendSignal(fd, unix.Signal(sig), nil, 0) == nil
+}
+
+// frozen tells whether the container is paused, or may be.
+func (c *container) frozen() bool {
+	if path, ok := c.CgroupPaths["freezer"]; ok {
+		b, err := os.ReadFile(filepath.Join(path, "freezer.state"))
+		return err != nil || strings.TrimSpace(string(b)) != "THAWED"
+	}
+	b, err := os.ReadFile(filepath.Join(c.CgroupPaths[""], "cgroup.freeze"))
+	return err != nil || strings.TrimSpace(string(b)) != "0"
+}
+
+// delete removes the cgroups and the record of a container whose processes have ended.
+func (c *container) delete() bool {
+	if c.lives() || !c.ownPids() || c.RdtPath != "" || len(c.Config.Hooks["poststop"]) > 0 {
+		return false
+	}
+	for _, path := range c.CgroupPaths {
+		if !removeCgroup(path) {
+			return false
+		}
+	}
+	return os.RemoveAll(c.dir) == nil
+}
+
+// removeTries and removePause bound the wait, 31 ms in all, for processes that have been killed and are still in the
+// cgroup.
+const (
+	removeTries = 6
+	removePause = time.Millisecond // doubled each time
+)
+
+// removeCgroup removes one that has no cgroups below it. None is removed, too.
+func removeCgroup(path string) bool {
+	if path == "" || !filepath.IsAbs(path) {
+		return false
+	}
+	pause := removePause
+	for try := 1; ; try++ {
+		err := unix.Rmdir(path)
+		if err == nil || err == unix.ENOENT {
+			return true
+		}
+		if err != unix.EBUSY || try == removeTries {
+			return false
+		}
+		time.Sleep(pause)
+		pause *= 2
+	}
+}
