@@ -44,7 +44,7 @@ test-deps: deps
 build: deps ## build nereid, the shim and runc into bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
-	CGO_ENABLED=1 go build -trimpath -tags 'seccomp netgo osusergo' -ldflags '-s -w -extldflags -static' -o bin/runc github.com/opencontainers/runc
+	CGO_ENABLED=1 go build -trimpath -tags 'seccomp netgo osusergo urfave_cli_no_docs runc_nocriu' -ldflags '-s -w -extldflags -static' -o bin/runc github.com/opencontainers/runc
 	@cp -u /usr/bin/tini-static bin/docker-init
 
 run: build ## start the daemon here and print the DOCKER_HOST to use

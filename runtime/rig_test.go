@@ -62,6 +62,7 @@ func buildBinaries() (string, error) {
 		return "", err
 	}
 	for name, pkg := range map[string]string{
+		"nereid-shim":             "github.com/nereid-paas/nereid/cmd/nereid-shim",
 		"containerd-shim-runc-v2": "github.com/nereid-paas/nereid/cmd/containerd-shim-runc-v2",
 		"runc":                    "github.com/opencontainers/runc",
 		"init":                    "./testdata/init",
@@ -183,7 +184,7 @@ func newRig(t testing.TB) *rig {
 func rigConfig(dir, cgroup string) runtime.Config {
 	return runtime.Config{
 		Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "s"), CgroupParent: cgroup,
-		Shim: filepath.Join(binDir, "containerd-shim-runc-v2"), Runc: filepath.Join(binDir, "runc"),
+		Shim: filepath.Join(binDir, "nereid-shim"), Runc: filepath.Join(binDir, "runc"),
 		Init: filepath.Join(binDir, "init"),
 	}
 }

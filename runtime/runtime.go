@@ -27,7 +27,7 @@ type Config struct {
 	Root         string // containerd's data, below the data root
 	State        string // containerd's state, FIFOs and stdio journals, below the exec root
 	Address      string // of an existing containerd; empty: embedded
-	Shim         string // path of containerd-shim-runc-v2
+	Shim         string // path of nereid-shim, or of the containerd-shim-runc-v2 it starts
 	Runc         string // path of runc
 	Init         string // path of the static init for --init; empty: --init is refused
 	CgroupParent string // e.g. /nereid-h1

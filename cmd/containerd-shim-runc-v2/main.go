@@ -1,5 +1,5 @@
 // Command containerd-shim-runc-v2 is containerd's shim for runc, built at the version that go.mod pins. It keeps what
-// containers wrote while no daemon was there to read it.
+// containers wrote while no daemon was there to read it, and does without running runc where it can.
 package main
 
 import (
@@ -7,11 +7,9 @@ import (
 
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/manager"
 	"github.com/containerd/containerd/v2/pkg/shim"
-
-	"github.com/nereid-paas/nereid/runtime/stdio/keep"
 )
 
 func main() {
-	keep.Register()
+	register()
 	shim.RunShim(context.Background(), manager.NewShimManager("io.containerd.runc.v2"))
 }

@@ -332,12 +332,12 @@ func findPrograms(o options) (programs, error) {
 		}
 		return ""
 	}
-	p := programs{shim: find("containerd-shim-runc-v2"), runc: o.runc, init: find("docker-init", "tini-static")}
+	p := programs{shim: find("nereid-shim"), runc: o.runc, init: find("docker-init", "tini-static")}
 	if p.runc == "" {
 		p.runc = find("runc")
 	}
 	if p.shim == "" || p.runc == "" {
-		return programs{}, errors.New("containerd-shim-runc-v2 and runc must be beside this program or in PATH")
+		return programs{}, errors.New("nereid-shim and runc must be beside this program or in PATH")
 	}
 	return p, nil
 }

@@ -12,46 +12,9 @@ import (
 	"sync"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task"
-	"github.com/containerd/containerd/v2/pkg/shim"
-	"github.com/containerd/containerd/v2/pkg/shutdown"
-	"github.com/containerd/containerd/v2/plugins"
-	runc "github.com/containerd/go-runc"
-	"github.com/containerd/plugin"
-	"github.com/containerd/plugin/registry"
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
-
-	"github.com/nereid-paas/nereid/runtime/shortcut"
 )
-
-// Register makes runc's task service, keeping FIFOs, the one that the shim of this process serves. It takes the place
-// of importing containerd's plugin of that service, and is called once, before the shim runs.
-func Register() {
-	registry.Register(&plugin.Registration{
-		Type:     plugins.TTRPCPlugin,
-		ID:       "task",
-		Requires: []plugin.Type{plugins.EventPlugin, plugins.InternalPlugin},
-		InitFn:   newService,
-	})
-}
-
-func newService(ic *plugin.InitContext) (any, error) {
-	publisher, err := ic.GetByID(plugins.EventPlugin, "publisher")
-	if err != nil {
-		return nil, err
-	}
-	stopping, err := ic.GetByID(plugins.InternalPlugin, "shutdown")
-	if err != nil {
-		return nil, err
-	}
-	s, err := task.NewTaskService(ic.Context, publisher.(shim.Publisher), stopping.(shutdown.Service))
-	if err != nil {
-		return nil, err
-	}
-	runc.Monitor = shortcut.Monitor{ProcessMonitor: runc.Monitor} // which the service has just set
-	return New(s), nil
-}
 
 // Service is a task service that keeps the output FIFOs of its containers. Exec'd processes have no log: theirs are
 // for clients, who are gone when the daemon is.
