@@ -25,7 +25,7 @@ import (
 //
 //	record          task      left by                                 done
 //	none            dir only  create, before its transaction          root file system and directory removed
-//	none            any       remove, or damage                       killed and deleted
+//	none            any       remove, after its transaction; damage   killed and deleted
 //	created         none      create, before its volumes were filled  filled
 //	created, exited none      start, after its claims                 claims released
 //	created, exited created   start, before its process ran           task deleted, claims released
@@ -215,18 +215,12 @@ func (c *Containers) sweepDirs(ctx context.Context, records map[runtime.Key]*sta
 			if _, ok := records[key]; ok {
 				continue
 			}
-			if err := c.discardStray(ctx, key); err != nil {
+			if err := c.discardRemains(ctx, key); err != nil {
 				c.logger(key).Error("remains of a container that is gone not removed", zap.Error(err))
 			}
 		}
 	}
 	return nil
-}
-
-func (c *Containers) discardStray(ctx context.Context, key runtime.Key) error {
-	ctx, cancel := work(ctx)
-	defer cancel()
-	return c.discardHost(ctx, key)
 }
 
 func readDirs(path string) ([]string, error) {

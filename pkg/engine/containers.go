@@ -33,8 +33,12 @@ type Containers struct {
 	live     liveTable
 	execs    execTable
 	later    alarms
-	health   healthWatches
-	pruning  atomic.Bool
+	// behind has a place for each container that is being removed from the host after its record; behindWaiting counts
+	// those that wait for one, too.
+	behind        chan struct{}
+	behindWaiting atomic.Int32
+	health        healthWatches
+	pruning       atomic.Bool
 	// adopted is closed by Adopt: until then nothing that the runtime reports is acted upon.
 	adopted chan struct{}
 	// down is closed when the daemon ends, or could not adopt: what waits for something gives up.
@@ -51,6 +55,7 @@ func NewContainers(d Deps, n *Networks, v *Volumes, i *Images) *Containers {
 		execs:     execTable{dir: execDir(d.ExecRoot)},
 		health:    newHealthWatches(),
 		placement: newPlacement(d),
+		behind:    make(chan struct{}, behindLimit),
 		adopted:   make(chan struct{}), down: make(chan struct{}),
 	}
 }

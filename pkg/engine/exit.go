@@ -79,7 +79,7 @@ func (c *Containers) awaitAdoption(ctx context.Context) bool {
 //  2. state, events and everything it claimed, one transaction
 //  3. the task is deleted: until then the runtime knows the exit, and reports it again after a crash
 //  4. devices of volumes are unmounted, unless others use them
-//  5. the restart is scheduled, or the container removed
+//  5. the restart is scheduled, or the container removed; where nobody can want what it has, before 3
 //
 // It may be told of one end twice.
 func (c *Containers) ended(ctx context.Context, e runtime.Exit) {
@@ -102,8 +102,10 @@ func (c *Containers) ended(ctx context.Context, e runtime.Exit) {
 			return
 		}
 	}
-	c.deleteTask(ctx, e.Key)
-	c.letVolumesGo(ctx, e.Key)
+	if r.State.Status != state.StatusRemoving || !removedBehind(r) {
+		c.deleteTask(ctx, e.Key)
+		c.letVolumesGo(ctx, e.Key)
+	}
 	c.follow(ctx, r, l)
 }
 
@@ -134,7 +136,7 @@ func (c *Containers) follow(ctx context.Context, r *state.Container, l *liveStat
 	case state.StatusRestarting:
 		c.scheduleRestart(keyOf(r), l)
 	case state.StatusRemoving:
-		if err := c.discard(ctx, r, true); err != nil {
+		if err := c.discardEnded(ctx, r); err != nil {
 			c.logger(keyOf(r)).Error("ended container not removed", zap.Error(err))
 		}
 	}

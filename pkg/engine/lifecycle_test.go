@@ -396,6 +396,26 @@ func TestFailedStartWithRm(t *testing.T) {
 	rig.wantClean()
 }
 
+// Who waits for the end of a container with --rm does not wait for its remains; what is in their way is tried again.
+func TestEndWithRmBeforeItsRemains(t *testing.T) {
+	rig := newContainerRig(t)
+	key := rig.run("web", func(s *spec) { s.host.AutoRemove = true })
+	wait, err := rig.Wait(rig.ctx, "web", container.WaitConditionRemoved)
+	assert.NilError(t, err)
+	rig.d.failOn("Discard", errors.New("busy"))
+	rig.w.end(rig.d, key, 3)
+	assert.Equal(t, (<-wait).StatusCode, int64(3))
+	assert.Check(t, rig.record(key) == nil)
+	rig.create("web") // the name is free
+	rig.w.mu.Lock()
+	_, left := rig.w.rootfs[key]
+	rig.w.mu.Unlock()
+	assert.Check(t, left)
+	rig.d.failOn("Discard", nil)
+	assert.NilError(t, rig.Remove(rig.ctx, "web", backend.ContainerRmConfig{}))
+	rig.wantClean()
+}
+
 func TestFailedCreateLeavesNothing(t *testing.T) {
 	store := openTestState(t)
 	for _, call := range []string{"Prepare", "vol.Path"} {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/backend"
@@ -145,6 +146,11 @@ func (c *Containers) discard(ctx context.Context, r *state.Container, volumes bo
 	if err == nil {
 		err = c.discardState(ctx, r, volumes)
 	}
+	return c.discarded(ctx, r, err)
+}
+
+// discarded forgets a container that was removed, or could not be.
+func (c *Containers) discarded(ctx context.Context, r *state.Container, err error) error {
 	if err != nil {
 		c.died(ctx, r, err)
 		return err
@@ -152,6 +158,68 @@ func (c *Containers) discard(ctx context.Context, r *state.Container, volumes bo
 	c.execs.forget(keyOf(r))
 	c.live.forget(keyOf(r))
 	return nil
+}
+
+// discardEnded is discard of a container with --rm. Who waits for its end need not wait for what it had on the host when
+// others cannot want that: it goes after the record, and where the daemon dies in between, as what belongs to no
+// container.
+func (c *Containers) discardEnded(ctx context.Context, r *state.Container) error {
+	if !removedBehind(r) {
+		return c.discard(ctx, r, true)
+	}
+	ctx, span := trace.About(ctx, "remove", string(r.ID))
+	defer span.End()
+	ctx, cancel := work(ctx)
+	defer cancel()
+	if err := c.discarded(ctx, r, c.discardState(ctx, r, true)); err != nil {
+		return err
+	}
+	c.discardBehind(keyOf(r), 1)
+	return nil
+}
+
+// removedBehind tells whether what an ended container has on the host may go after its record: not when it has volumes,
+// which the next user may want to remove, or to mount elsewhere.
+func removedBehind(r *state.Container) bool { return len(r.Mounts) == 0 }
+
+const (
+	// behindLimit is how many removed containers are removed from the host at once; more would not be faster, and
+	// would keep the next starts waiting.
+	behindLimit = 2
+	// behindTries bounds how often that is tried; after that it is left to the next start of the daemon.
+	behindTries = 5
+	behindPause = time.Second // before another try
+)
+
+// discardBehind removes in the background what a container that is gone from the state has on this host.
+func (c *Containers) discardBehind(key runtime.Key, try int) {
+	pause := time.Duration(0)
+	if try > 1 {
+		pause = behindPause
+	}
+	c.behindWaiting.Add(1)
+	c.later.after(pause, func(ctx context.Context) {
+		defer c.behindWaiting.Add(-1)
+		c.behind <- struct{}{}
+		defer func() { <-c.behind }()
+		err := c.discardRemains(ctx, key)
+		if err == nil {
+			return
+		}
+		c.logger(key).Error("remains of a removed container not removed", zap.Error(err), zap.Int("try", try))
+		if try < behindTries {
+			c.discardBehind(key, try+1)
+		}
+	})
+}
+
+// discardRemains removes from the host what belongs to no container.
+func (c *Containers) discardRemains(ctx context.Context, key runtime.Key) error {
+	ctx, span := trace.About(ctx, "remove behind", string(key.ID))
+	defer span.End()
+	ctx, cancel := work(ctx)
+	defer cancel()
+	return c.discardHost(ctx, key)
 }
 
 // discardHost removes what the container has on this host. It may run again after a failure.

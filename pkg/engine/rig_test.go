@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap/zaptest"
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/state"
@@ -233,9 +234,10 @@ func (r *containerRig) wantEvents(want ...string) {
 	assert.DeepEqual(r.t, r.events(), want)
 }
 
-// wantClean fails when anything of a container is left on the host or in the state.
+// wantClean fails when anything of a container is left on the host or in the state, once what goes behind has gone.
 func (r *containerRig) wantClean() {
 	r.t.Helper()
+	r.awaitBehind()
 	r.w.mu.Lock()
 	defer r.w.mu.Unlock()
 	assert.Check(r.t, len(r.w.tasks) == 0, "tasks left: %v", r.w.tasks)
@@ -261,4 +263,15 @@ func failsWith(t *testing.T, err error, class func(error) bool, words string) {
 	}
 	assert.Check(t, class(err), "class of %v", err)
 	assert.Check(t, strings.Contains(err.Error(), words), "got %q, want %q", err, words)
+}
+
+// awaitBehind waits for the removals in the background.
+func (r *containerRig) awaitBehind() {
+	r.t.Helper()
+	poll.WaitOn(r.t, func(poll.LogT) poll.Result {
+		if n := r.behindWaiting.Load(); n > 0 {
+			return poll.Continue("%d removals wait or are under way", n)
+		}
+		return poll.Success()
+	}, poll.WithTimeout(30*time.Second), poll.WithDelay(time.Millisecond))
 }

@@ -149,7 +149,7 @@ func (c *Containers) startFailed(ctx context.Context, r *state.Container, cause 
 		return cause
 	}
 	if gone {
-		if err := c.discard(ctx, r, true); err != nil {
+		if err := c.discardEnded(ctx, r); err != nil {
 			c.logger(key).Error("container whose start failed not removed", zap.Error(err))
 		}
 	}
