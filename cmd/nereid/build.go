@@ -245,11 +245,20 @@ func (d *daemon) serve(ctx, base context.Context) error {
 	g.Go(func() error { return named("api", d.api.Serve(ctx, d.listeners...)) })
 	if d.metrics != nil {
 		g.Go(func() error {
-			return named("metrics", metrics.Serve(ctx, d.metrics, metrics.Containers{View: d.store.View(), Host: d.host}, d.names, d.namesAdmin))
+			return named("metrics", metrics.Serve(ctx, d.metrics, metrics.Containers{View: d.store.View(), Host: d.host}, metrics.Lanes(d.lanes), d.names, d.namesAdmin))
 		})
 	}
 	d.log.Info("ready", zap.String("host", string(d.host)), zap.String("version", version))
 	return g.Wait()
+}
+
+// lanes is what is bounded on this host, for the metrics.
+func (d *daemon) lanes() []metrics.Lane {
+	var all []metrics.Lane
+	for _, l := range d.containers.Lanes() {
+		all = append(all, metrics.Lane(l))
+	}
+	return all
 }
 
 // takeUp makes the records and the host agree before the first request.

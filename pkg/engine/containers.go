@@ -33,12 +33,12 @@ type Containers struct {
 	live     liveTable
 	execs    execTable
 	later    alarms
-	// behind has a place for each container that is being removed from the host after its record; behindWaiting counts
-	// those that wait for one, too.
-	behind        chan struct{}
-	behindWaiting atomic.Int32
-	health        healthWatches
-	pruning       atomic.Bool
+	starts   *lane
+	remains  *lane // of containers that are removed from the host after their record
+	// behind counts those, the ones not yet in the lane too.
+	behind  atomic.Int64
+	health  healthWatches
+	pruning atomic.Bool
 	// adopted is closed by Adopt: until then nothing that the runtime reports is acted upon.
 	adopted chan struct{}
 	// down is closed when the daemon ends, or could not adopt: what waits for something gives up.
@@ -55,8 +55,8 @@ func NewContainers(d Deps, n *Networks, v *Volumes, i *Images) *Containers {
 		execs:     execTable{dir: execDir(d.ExecRoot)},
 		health:    newHealthWatches(),
 		placement: newPlacement(d),
-		behind:    make(chan struct{}, behindLimit),
-		adopted:   make(chan struct{}), down: make(chan struct{}),
+		starts:    newLane("start", startLimit()), remains: newLane("remove", remainsLimit),
+		adopted: make(chan struct{}), down: make(chan struct{}),
 	}
 }
 

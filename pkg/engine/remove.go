@@ -183,9 +183,9 @@ func (c *Containers) discardEnded(ctx context.Context, r *state.Container) error
 func removedBehind(r *state.Container) bool { return len(r.Mounts) == 0 }
 
 const (
-	// behindLimit is how many removed containers are removed from the host at once; more would not be faster, and
+	// remainsLimit is how many removed containers are removed from the host at once; more would not be faster, and
 	// would keep the next starts waiting.
-	behindLimit = 2
+	remainsLimit = 2
 	// behindTries bounds how often that is tried; after that it is left to the next start of the daemon.
 	behindTries = 5
 	behindPause = time.Second // before another try
@@ -197,13 +197,15 @@ func (c *Containers) discardBehind(key runtime.Key, try int) {
 	if try > 1 {
 		pause = behindPause
 	}
-	c.behindWaiting.Add(1)
+	c.behind.Add(1)
 	c.later.after(pause, func(ctx context.Context) {
-		defer c.behindWaiting.Add(-1)
-		c.behind <- struct{}{}
-		defer func() { <-c.behind }()
-		err := c.discardRemains(ctx, key)
-		if err == nil {
+		defer c.behind.Add(-1)
+		leave, err := c.remains.enter(ctx, c.down)
+		if err != nil {
+			return // the next daemon finds them
+		}
+		defer leave()
+		if err = c.discardRemains(ctx, key); err == nil {
 			return
 		}
 		c.logger(key).Error("remains of a removed container not removed", zap.Error(err), zap.Int("try", try))

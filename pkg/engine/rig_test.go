@@ -269,7 +269,7 @@ func failsWith(t *testing.T, err error, class func(error) bool, words string) {
 func (r *containerRig) awaitBehind() {
 	r.t.Helper()
 	poll.WaitOn(r.t, func(poll.LogT) poll.Result {
-		if n := r.behindWaiting.Load(); n > 0 {
+		if n := r.behind.Load(); n > 0 {
 			return poll.Continue("%d removals wait or are under way", n)
 		}
 		return poll.Success()

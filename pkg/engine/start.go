@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	goruntime "runtime"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
@@ -59,6 +60,11 @@ type startKind struct {
 func (c *Containers) start(ctx context.Context, r *state.Container, kind startKind) error {
 	ctx, span := trace.About(ctx, "start", string(r.ID))
 	defer span.End()
+	leave, err := c.starts.enter(context.WithoutCancel(ctx), c.down)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	ctx, cancel := work(ctx)
 	defer cancel()
 	l := c.live.of(keyOf(r))
@@ -82,6 +88,10 @@ func (c *Containers) start(ctx context.Context, r *state.Container, kind startKi
 	c.watchHealth(keyOf(r))
 	return nil
 }
+
+// startLimit is how many containers are started at once: each keeps one processor busy for most of the time, and waits
+// for the disk and for the kernel in the rest.
+func startLimit() int { return 2 * goruntime.GOMAXPROCS(0) }
 
 // running is the edit of a container whose process has begun.
 func (c *Containers) running(pid int, at time.Time, kind startKind) edit {

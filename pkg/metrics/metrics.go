@@ -47,6 +47,31 @@ func Serve(ctx context.Context, l net.Listener, cs ...prometheus.Collector) erro
 	return nil
 }
 
+// Lane is how busy one kind of bounded work is.
+type Lane struct {
+	Kind             string
+	Waiting, Running int
+}
+
+// Lanes tells how much of each kind of work waits and goes on.
+type Lanes func() []Lane
+
+var (
+	waitingDesc = prometheus.NewDesc("nereid_work_waiting", "Operations that wait for their turn, by kind.", []string{"kind"}, nil)
+	runningDesc = prometheus.NewDesc("nereid_work_running", "Operations under way of kinds that have bounds, by kind.", []string{"kind"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (Lanes) Describe(ch chan<- *prometheus.Desc) { ch <- waitingDesc; ch <- runningDesc }
+
+// Collect implements prometheus.Collector.
+func (l Lanes) Collect(ch chan<- prometheus.Metric) {
+	for _, lane := range l() {
+		ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(lane.Waiting), lane.Kind)
+		ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(lane.Running), lane.Kind)
+	}
+}
+
 // Containers counts a host's containers by status, from the view.
 type Containers struct {
 	View *state.View

@@ -19,7 +19,8 @@ func TestServe(t *testing.T) {
 	done := make(chan error, 1)
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{Name: "answer"})
 	gauge.Set(42)
-	go func() { done <- Serve(ctx, l, gauge) }()
+	lanes := Lanes(func() []Lane { return []Lane{{Kind: "start", Waiting: 5, Running: 4}} })
+	go func() { done <- Serve(ctx, l, gauge, lanes) }()
 	res, err := http.Get("http://" + l.Addr().String() + "/metrics")
 	assert.NilError(t, err)
 	defer res.Body.Close()
@@ -28,6 +29,8 @@ func TestServe(t *testing.T) {
 	assert.Assert(t, is.Contains(string(body), "answer 42"))
 	assert.Assert(t, is.Contains(string(body), "go_goroutines"))
 	assert.Assert(t, is.Contains(string(body), "go_gc_heap_live_bytes"))
+	assert.Assert(t, is.Contains(string(body), `nereid_work_waiting{kind="start"} 5`))
+	assert.Assert(t, is.Contains(string(body), `nereid_work_running{kind="start"} 4`))
 	cancel()
 	assert.NilError(t, <-done)
 }
