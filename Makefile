@@ -63,6 +63,7 @@ test: lint unit integration ## everything CI wants: lint, unit and integration t
 
 unit: test-deps ## unit tests with the race detector
 	go test -race -count=1 -timeout 15m ./...
+	go test -count=1 -run '^TestAllocations$$' $$(git ls-files -co --exclude-standard '*/testdata/allocs.txt' | sed 's|^|./|; s|/testdata/.*||') # which the race detector changes
 
 lint: deps ## formatting, vet and the linters of .golangci.yml
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'd:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
