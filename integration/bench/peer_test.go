@@ -58,11 +58,22 @@ func startDocker(t *testing.T) engine {
 		return poll.Success()
 	}, poll.WithTimeout(60*time.Second), poll.WithDelay(100*time.Millisecond))
 	docker(t, "load", "-q", "-i", lab.Archive(t, "busybox:latest", lab.Busybox(t)))
-	return engine{name: "docker.io", docker: docker, memory: func(t testing.TB) (float64, float64) {
+	return engine{name: "docker.io", host: "unix://" + dir + "/docker.sock", docker: docker, memory: func(t testing.TB) (float64, float64) {
 		daemons := append([]int{d.Process.Pid}, withCommand("containerd", dir)...)
 		shims := withCommand("containerd-shim-runc-v2", dir)
 		return pss(daemons...), pss(shims...) / float64(max(1, len(shims)))
 	}}
+}
+
+// until waits for a condition.
+func until(t *testing.T, holds func() bool) {
+	t.Helper()
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		if holds() {
+			return poll.Success()
+		}
+		return poll.Continue("not yet")
+	}, poll.WithTimeout(5*time.Minute), poll.WithDelay(20*time.Millisecond))
 }
 
 // withCommand are the processes of a program that names a folder in its arguments.
