@@ -58,7 +58,7 @@ func listen(path string) (*os.File, error) {
 	f := os.NewFile(uintptr(fd), path)
 	at := &syscall.SockaddrUnix{Name: path}
 	err = syscall.Bind(fd, at)
-	if err == syscall.EADDRINUSE {
+	if errors.Is(err, syscall.EADDRINUSE) {
 		if err = os.Remove(path); err == nil {
 			err = syscall.Bind(fd, at)
 		}
