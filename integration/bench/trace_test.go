@@ -51,26 +51,42 @@ func TestTrace(t *testing.T) {
 	keep(t, "trace", b.String())
 }
 
-// spansOf waits for the whole of a run, to the removal behind it, and returns its spans.
+// spansOf waits for the whole of a run, to the removal behind it, and returns its spans: those about its container, and
+// the requests. The removal behind the run before may still go on.
 func spansOf(t *testing.T, file string) []trace.Line {
 	t.Helper()
 	var spans []trace.Line
 	until(t, func() bool {
-		b, err := os.ReadFile(file)
-		assert.NilError(t, err)
-		spans = spans[:0]
-		whole := false
-		for line := range strings.Lines(string(b)) {
-			l, err := trace.ParseLine(strings.TrimSuffix(line, "\n"))
-			if err != nil {
-				return false // half a line
-			}
-			spans = append(spans, l)
-			whole = whole || l.Path == "remove behind"
-		}
+		var whole bool
+		spans, whole = parseRun(t, file)
 		return whole
 	})
 	return spans
+}
+
+func parseRun(t *testing.T, file string) (spans []trace.Line, whole bool) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	assert.NilError(t, err)
+	var all []trace.Line
+	var container string
+	for line := range strings.Lines(string(b)) {
+		l, err := trace.ParseLine(strings.TrimSuffix(line, "\n"))
+		if err != nil {
+			return nil, false // half a line
+		}
+		all = append(all, l)
+		if strings.HasSuffix(l.Path, trace.Separator+"create") {
+			container = l.Container
+		}
+	}
+	for _, l := range all {
+		if l.Container == container && container != "" || l.Container == "" && strings.HasPrefix(l.Path, "POST") {
+			spans = append(spans, l)
+			whole = whole || l.Path == "remove behind"
+		}
+	}
+	return spans, whole
 }
 
 // collect adds the spans of one run to those of the others.
@@ -85,9 +101,6 @@ func collect(t *testing.T, steps []*step, spans []trace.Line) []*step {
 	seen := map[string]int{}
 	slices.SortStableFunc(spans, func(a, b trace.Line) int { return a.Start.Compare(b.Start) })
 	for _, l := range spans {
-		if l.Container == "" && !strings.HasPrefix(l.Path, "POST") {
-			continue // of containerd's, about whom is not said
-		}
 		seen[l.Path]++
 		path := l.Path
 		if n := seen[path]; n > 1 { // the second commit of a start
