@@ -95,7 +95,7 @@ func TestBench(t *testing.T) {
 
 	table := markdown(rows, theirs.docker(t, "version", "-f", "{{.Server.Version}}"))
 	fmt.Println(table)
-	keep(t, "bench", machine()+"\n\n"+table)
+	keep(t, "bench", fmt.Sprintf("%s, medians of %d rounds in turns.\n\n%s", machine(), rounds, table))
 }
 
 // timed is how long f takes, in milliseconds.
@@ -216,8 +216,8 @@ func machine() string {
 		mem = fmt.Sprintf(", %d GiB", kb>>20)
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("%s, on %d cores of %s%s, Linux %s, medians of %d rounds in turns.",
-		time.Now().UTC().Format("2006-01-02"), runtime.NumCPU(), model, mem, strings.TrimSpace(string(kernel)), rounds)
+	return fmt.Sprintf("%s, on %d cores of %s%s, Linux %s",
+		time.Now().UTC().Format("2006-01-02"), runtime.NumCPU(), model, mem, strings.TrimSpace(string(kernel)))
 }
 
 func startNereid(t *testing.T) engine {

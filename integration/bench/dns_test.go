@@ -97,7 +97,7 @@ zone:
 		assert.Check(t, results[0].perSecond >= 5*results[1].perSecond || results[0].cpu*5 <= results[1].cpu,
 			"%s: %.0f/s is not 5 times CoreDNS's %.0f/s", kind, results[0].perSecond, results[1].perSecond)
 	}
-	keep(t, "bench-dns", fmt.Sprintf("%s %d records, medians of %d rounds of %s in turns.\n\n%s", machine(), dnsRecords, dnsRounds, dnsTime, table.String()))
+	keep(t, "bench-dns", fmt.Sprintf("%s. %d records, medians of %d rounds of %s in turns.\n\n%s", machine(), dnsRecords, dnsRounds, dnsTime, table.String()))
 }
 
 func build(t *testing.T, what, to string) {

@@ -39,7 +39,7 @@ func TestTrace(t *testing.T) {
 	}
 	slices.SortStableFunc(steps, func(a, b *step) int { return int(median(a.begin) - median(b.begin)) })
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n| begins, ms | takes, ms | step |\n|---|---|---|\n", strings.Replace(machine(), fmt.Sprintf("medians of %d rounds in turns", rounds), fmt.Sprintf("medians of %d runs", tracedRuns), 1))
+	fmt.Fprintf(&b, "%s, medians of %d runs.\n\n| begins, ms | takes, ms | step |\n|---|---|---|\n", machine(), tracedRuns)
 	for _, s := range steps {
 		if len(s.took) < tracedRuns/2 {
 			continue // not of every run
