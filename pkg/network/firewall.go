@@ -75,13 +75,16 @@ func (k portKey) direct() bool { return k.port == 0 }
 type rules struct {
 	zones map[string]zone // by bridge
 	ports map[portKey]netip.AddrPort
+	mesh  map[portKey]netip.AddrPort // ports of other hosts, which have them at their address
 }
 
 func newRules() rules {
-	return rules{zones: map[string]zone{}, ports: map[portKey]netip.AddrPort{}}
+	return rules{zones: map[string]zone{}, ports: map[portKey]netip.AddrPort{}, mesh: map[portKey]netip.AddrPort{}}
 }
 
-func (r rules) clone() rules { return rules{zones: maps.Clone(r.zones), ports: maps.Clone(r.ports)} }
+func (r rules) clone() rules {
+	return rules{zones: maps.Clone(r.zones), ports: maps.Clone(r.ports), mesh: maps.Clone(r.mesh)}
+}
 
 // firewall is this daemon's nftables table. Its chains never change; networks and ports are elements of its sets. All
 // methods may be called at once; each change is one batch, which the kernel takes whole or not at all.
@@ -128,10 +131,20 @@ func (fw *firewall) setPorts(closed []portKey, opened map[portKey]netip.AddrPort
 	return fw.change(e)
 }
 
+// setMesh makes the ports of other hosts, which are those of old, the new ones.
+func (fw *firewall) setMesh(old, ports map[portKey]netip.AddrPort) error {
+	e := edit{mesh: map[portKey]netip.AddrPort{}}
+	for k := range old {
+		e.mesh[k] = netip.AddrPort{}
+	}
+	maps.Copy(e.mesh, ports)
+	return fw.change(e)
+}
+
 // edit is what is to become of some networks and ports; nil, or an invalid address, is to go.
 type edit struct {
-	zones map[string]*zone
-	ports map[portKey]netip.AddrPort
+	zones       map[string]*zone
+	ports, mesh map[portKey]netip.AddrPort
 }
 
 // touched are the rules that an edit is about.
@@ -142,12 +155,17 @@ func (r rules) touched(e edit) rules {
 			some.zones[b] = z
 		}
 	}
-	for k := range e.ports {
-		if to, ok := r.ports[k]; ok {
-			some.ports[k] = to
+	touchedPorts(some.ports, r.ports, e.ports)
+	touchedPorts(some.mesh, r.mesh, e.mesh)
+	return some
+}
+
+func touchedPorts(some, all, edit map[portKey]netip.AddrPort) {
+	for k := range edit {
+		if to, ok := all[k]; ok {
+			some[k] = to
 		}
 	}
-	return some
 }
 
 // apply the edit.
@@ -159,11 +177,16 @@ func (r rules) apply(e edit) {
 			r.zones[b] = *z
 		}
 	}
-	for k, to := range e.ports {
+	applyPorts(r.ports, e.ports)
+	applyPorts(r.mesh, e.mesh)
+}
+
+func applyPorts(all, edit map[portKey]netip.AddrPort) {
+	for k, to := range edit {
 		if !to.IsValid() {
-			delete(r.ports, k)
+			delete(all, k)
 		} else {
-			r.ports[k] = to
+			all[k] = to
 		}
 	}
 }

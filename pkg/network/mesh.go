@@ -2,10 +2,13 @@ package network
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // MeshPort is a port that a container on another host has published.
@@ -20,17 +23,28 @@ func (p MeshPort) socket() socket {
 	return socket{proto: p.Proto, at: netip.AddrPortFrom(p.HostIP, p.Port)}
 }
 
-// mesh is the ports of other hosts that this one answers on: it carries what comes there to the owner, by the listeners
-// alone. The owner sees this host as the source.
+// key is the port as the rules have it; only what stays in its family is the kernel's to carry.
+func (p MeshPort) key() (portKey, bool) {
+	ok := p.HostIP.IsUnspecified() && p.HostIP.Is4() == p.Owner.Is4()
+	return portKey{proto: protocols[p.Proto], addr: p.HostIP, port: p.Port}, ok
+}
+
+// mesh is the ports of other hosts that this one answers on: the kernel carries what comes there to the owner, whether this
+// daemon runs or not, and a listener keeps the port and carries what the kernel cannot: from loopback addresses, and from
+// IPv6 to an owner that has none. The owner sees this host as the source.
 type mesh struct {
 	log *zap.Logger
 
 	mu    sync.Mutex
 	holds map[socket]*hold
+	rules map[portKey]netip.AddrPort
+	// restored: the rules are the kernel's. Before, they are for Restore to write.
+	restored bool
 }
 
 // SetMesh makes the ports of other hosts that this host answers on those given. One that another process has is logged,
-// and tried again with the next call.
+// and tried again with the next call. Called before Restore, the rules that an earlier run left are followed by these
+// without a gap.
 func (f *Fabric) SetMesh(_ context.Context, ports []MeshPort) error {
 	f.mesh.mu.Lock()
 	defer f.mesh.mu.Unlock()
@@ -51,6 +65,35 @@ func (f *Fabric) SetMesh(_ context.Context, ports []MeshPort) error {
 		}
 		f.mesh.openLocked(s, to)
 	}
+	rules := map[portKey]netip.AddrPort{}
+	for _, p := range ports {
+		if k, ok := p.key(); ok && f.mesh.holds[p.socket()] != nil {
+			rules[k] = netip.AddrPortFrom(p.Owner, p.Port)
+		}
+	}
+	return f.setMeshRules(rules)
+}
+
+// setMeshRules has the kernel follow. The mesh's lock is held.
+func (f *Fabric) setMeshRules(rules map[portKey]netip.AddrPort) error {
+	old := f.mesh.rules
+	f.mesh.rules = rules
+	if !f.mesh.restored || maps.Equal(old, rules) {
+		return nil
+	}
+	if err := f.fw.setMesh(old, rules); err != nil {
+		f.mesh.rules = old
+		return fmt.Errorf("rules of other hosts' ports: %w", err)
+	}
+	var changed []Published // whose conversations over UDP would keep their old way
+	note := func(k portKey, _ netip.AddrPort) {
+		if k.proto == unix.IPPROTO_UDP {
+			changed = append(changed, Published{Proto: "udp", HostIP: k.addr, HostPort: k.port})
+		}
+	}
+	missing(old, rules, note)
+	missing(rules, old, note)
+	f.forgetUDP(changed)
 	return nil
 }
 

@@ -19,10 +19,23 @@ func TestPortsOfOtherHostsAnswer(t *testing.T) {
 	f := newFabric(t)
 	other := machine(t) // the owner
 	listen(t, other, "owner", "192.0.2.2:8080")
+	assert.NilError(t, f.Restore(t.Context(), nil))
 	assert.NilError(t, f.SetMesh(t.Context(), append(meshPorts("0.0.0.0", 8080, "192.0.2.2"), meshPorts("::", 8080, "192.0.2.2")...)))
 	for _, at := range []string{"127.0.0.1:8080", "192.0.2.1:8080", "[::1]:8080"} {
 		reaches(t, nil, at, "owner")
 	}
+	// The kernel carries what comes from elsewhere: it needs nobody to accept.
+	f.mesh.mu.Lock()
+	for s, h := range f.mesh.holds {
+		if s.at.Addr().Is4() {
+			h.close()
+		}
+	}
+	f.mesh.mu.Unlock()
+	reaches(t, nil, "192.0.2.1:8080", "owner")
+	misses(t, nil, "127.0.0.1:8080")
+	assert.NilError(t, f.SetMesh(t.Context(), nil))
+	misses(t, nil, "192.0.2.1:8080")
 	assert.NilError(t, f.SetMesh(t.Context(), meshPorts("0.0.0.0", 8080, "192.0.2.2")))
 	misses(t, nil, "[::1]:8080")
 

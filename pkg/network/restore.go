@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -37,7 +38,12 @@ func (f *Fabric) Restore(ctx context.Context, running []Restored) error {
 		f.holdAgain(sb, r.Ports)
 		f.want(want, r)
 	}
-	if err := f.fw.replace(want); err != nil {
+	f.mesh.mu.Lock()
+	maps.Copy(want.mesh, f.mesh.rules)
+	f.mesh.restored = true
+	err := f.fw.replace(want)
+	f.mesh.mu.Unlock()
+	if err != nil {
 		errs = append(errs, fmt.Errorf("rules of the networks: %w", err))
 	}
 	for _, r := range there {

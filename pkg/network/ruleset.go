@@ -37,6 +37,8 @@ const (
 	setDirect    = "direct"    // protocol . container address . port of those
 	setHostPorts = "hostports" // protocol . address . port → container address . port
 	setAnyPorts  = "anyports"  // protocol . port → container address . port, on every local address
+	setMeshPorts = "meshports" // protocol . port → another host's address . port, likewise
+	setMesh      = "mesh"      // protocol . another host's address . port
 )
 
 // of is the name of a set of one family.
@@ -94,6 +96,8 @@ func allSets() []*nftables.Set {
 			&nftables.Set{Name: of(setDirect, family), KeyType: hostPort, Concatenation: true},
 			&nftables.Set{Name: of(setHostPorts, family), KeyType: hostPort, Concatenation: true, IsMap: true, DataType: addrPort},
 			&nftables.Set{Name: of(setAnyPorts, family), KeyType: protoPort, Concatenation: true, IsMap: true, DataType: addrPort},
+			&nftables.Set{Name: of(setMeshPorts, family), KeyType: protoPort, Concatenation: true, IsMap: true, DataType: addrPort},
+			&nftables.Set{Name: of(setMesh, family), KeyType: hostPort, Concatenation: true},
 		)
 	}
 	return list
@@ -130,18 +134,21 @@ func (b *batch) difference(from, to rules) {
 			add.zone(z)
 		}
 	}
-	for k, v := range from.ports {
-		if w, ok := to.ports[k]; !ok || w != v {
-			del.port(k, v)
-		}
-	}
-	for k, v := range to.ports {
-		if w, ok := from.ports[k]; !ok || w != v {
-			add.port(k, v)
-		}
-	}
+	missing(from.ports, to.ports, del.port)
+	missing(to.ports, from.ports, add.port)
+	missing(from.mesh, to.mesh, del.meshPort)
+	missing(to.mesh, from.mesh, add.meshPort)
 	b.send(del, b.conn.SetDeleteElements)
 	b.send(add, b.conn.SetAddElements)
+}
+
+// missing calls do with what one map has, and another has not or otherwise.
+func missing(of, in map[portKey]netip.AddrPort, do func(portKey, netip.AddrPort)) {
+	for k, v := range of {
+		if w, ok := in[k]; !ok || w != v {
+			do(k, v)
+		}
+	}
 }
 
 // elementsPerMessage keeps a message's list below the 64 KiB that the length of a netlink attribute can say. It is
@@ -214,6 +221,13 @@ func (e elements) port(k portKey, to netip.AddrPort) {
 	}
 }
 
+func (e elements) meshPort(k portKey, to netip.AddrPort) {
+	family, proto := familyOf(k.addr), []byte{k.proto, 0, 0, 0}
+	val := slices.Concat(to.Addr().AsSlice(), word16(to.Port()))
+	e.add(of(setMeshPorts, family), nftables.SetElement{Key: slices.Concat(proto, word16(k.port)), Val: val})
+	e.add(of(setMesh, family), nftables.SetElement{Key: slices.Concat(proto, val)})
+}
+
 // word16 is a port in a field of a concatenation: four bytes.
 func word16(v uint16) []byte { return append(binary.BigEndian.AppendUint16(nil, v), 0, 0) }
 
@@ -237,20 +251,24 @@ func lastAddr(p netip.Prefix) netip.Addr {
 //
 //	guard        what a container sends to 127.0.0.0/8 never reaches the host's loopback
 //	publish      the destination of a published port becomes the container's; one chain per family
+//	carry        … of a port that a container of another host has published, that host's: not from loopback addresses,
+//	             whose answers the kernel would not let in
 //	prerouting   … for what arrives, except at the loopback's addresses: that can only be forged
 //	output       … for what the host's own processes send, except to ::1, from which nothing can be routed
-//	postrouting  sources become the host's: out of our networks; from 127.0.0.1; and for a container that reached
-//	             one of its own network through a published port, or the answer would not pass by us
+//	postrouting  sources become the host's: out of our networks; from 127.0.0.1; and for what is carried to another host,
+//	             or a container that reached one of its own network through a published port: the answer must pass by us
 //	forward      answers, the same network, published ports, and out; nothing else gets to a container. A chain can
 //	             only refuse: what another table drops stays dropped whatever is accepted here.
 func (b *batch) chains() {
-	publish := [2]*nftables.Chain{}
+	publish, carry := [2]*nftables.Chain{}, [2]*nftables.Chain{}
 	for family := range addrTypes {
 		c := b.conn.AddChain(&nftables.Chain{Name: of("publish", family), Table: b.table})
 		words := addrWords(family)
 		b.rule(c, loadProto(1), loadDaddr(family, 9), loadDport(9+words), mapTo(of(setHostPorts, family)), dnat(family))
 		b.rule(c, loadProto(1), loadDport(9), mapTo(of(setAnyPorts, family)), dnat(family))
 		publish[family] = c
+		carry[family] = b.conn.AddChain(&nftables.Chain{Name: of("carry", family), Table: b.table})
+		b.rule(carry[family], loadProto(1), loadDport(9), mapTo(of(setMeshPorts, family)), dnat(family))
 	}
 
 	guard := b.base("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
@@ -259,10 +277,14 @@ func (b *batch) chains() {
 	pre := b.base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	b.rule(pre, is(v4), loopback(daddrOffset, expr.CmpOpNeq), toLocal(), jump(publish[v4].Name))
 	b.rule(pre, is(v6), toLocal(), jump(publish[v6].Name))
+	b.rule(pre, is(v4), loopback(daddrOffset, expr.CmpOpNeq), toLocal(), jump(carry[v4].Name))
+	b.rule(pre, is(v6), toLocal(), jump(carry[v6].Name))
 
 	out := b.base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
 	b.rule(out, is(v4), toLocal(), jump(publish[v4].Name))
 	b.rule(out, is(v6), notLoopback6(), toLocal(), jump(publish[v6].Name))
+	b.rule(out, is(v4), loopback(daddrOffset, expr.CmpOpNeq), toLocal(), jump(carry[v4].Name))
+	b.rule(out, is(v6), notLoopback6(), toLocal(), jump(carry[v6].Name))
 
 	b.sourceChain()
 	b.forwardChain()
@@ -274,6 +296,7 @@ func (b *batch) sourceChain() {
 		b.rule(post, is(family), loadSaddr(family, 1), in(of(setSubnets, family)), oifname(1), notIn(setBridges), masquerade())
 		b.rule(post, is(family), oifname(1), notIn(setBridges), loadSaddr(family, 1), mapTo(of(setSources, family)), snat(family))
 		b.rule(post, isDNAT(), is(family), loadSaddr(family, 1), oifname(8+addrWords(family)), in(of(setOnLink, family)), masquerade())
+		b.rule(post, isDNAT(), is(family), loadProto(1), loadDaddr(family, 9), loadDport(9+addrWords(family)), in(of(setMesh, family)), masquerade())
 	}
 	b.rule(post, is(v4), loopback(saddrOffset, expr.CmpOpEq), oifname(1), in(setBridges), masquerade())
 }
