@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -149,6 +150,11 @@ func (c *Containers) pins(a nereid.Account, hc *container.HostConfig) []snapshot
 	for _, m := range hc.Mounts {
 		p.mount(m.Type, m.Source, c.Host)
 	}
+	for _, bindings := range hc.PortBindings {
+		for _, b := range bindings {
+			p.address(b.HostIP, c.Host, c.networks)
+		}
+	}
 	return p.pins
 }
 
@@ -173,6 +179,33 @@ func (p *pinner) mount(kind mount.Type, source string, here nereid.Host) {
 			p.add(snapshot.PinVolume, v.Name, v.Home)
 		}
 	}
+}
+
+// address ties a port that is published on one address to the host that has it: loopback and what else this host has
+// means the endpoint's.
+func (p *pinner) address(text string, here nereid.Host, n *Networks) {
+	ip, err := netip.ParseAddr(text)
+	if ip = ip.Unmap(); err != nil || ip.IsUnspecified() {
+		return
+	}
+	for _, m := range p.view.Members() {
+		if n.addressOf(m.Name) == ip {
+			p.add(snapshot.PinAddress, text, m.Name)
+			return
+		}
+	}
+	if ip.IsLoopback() || hasAddress(ip) {
+		p.add(snapshot.PinAddress, text, here)
+	}
+}
+
+// hasAddress tells whether an address is this machine's.
+func hasAddress(ip netip.Addr) bool {
+	all, _ := net.InterfaceAddrs()
+	return slices.ContainsFunc(all, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr().Unmap() == ip
+	})
 }
 
 // add enters a tie, unless the same host is tied to for the same kind of reason already: the first is enough to tell.

@@ -9,6 +9,8 @@ func pinned(p snapshot.Pin) Cutter {
 		return volume{pin(p)}
 	case snapshot.PinBind:
 		return bind{pin(p)}
+	case snapshot.PinAddress:
+		return address{pin(p)}
 	default:
 		return dependency{pin(p)}
 	}

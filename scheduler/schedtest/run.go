@@ -191,7 +191,7 @@ func (f *fleet) pin(o *order, name, v string) error {
 	p := snapshot.Pin{Name: what, Host: nereid.Host(host)}
 	kinds := map[string]snapshot.PinKind{
 		"--link": snapshot.PinLink, "--volumes-from": snapshot.PinVolumesFrom, "--network": snapshot.PinNetwork,
-		"--pid": snapshot.PinPID, "--ipc": snapshot.PinIPC, "-v": snapshot.PinVolume,
+		"--pid": snapshot.PinPID, "--ipc": snapshot.PinIPC, "-v": snapshot.PinVolume, "-p": snapshot.PinAddress,
 	}
 	kind, ok := kinds[name]
 	if !ok {
@@ -201,7 +201,7 @@ func (f *fleet) pin(o *order, name, v string) error {
 	switch {
 	case name == "-v" && strings.HasPrefix(v, "/"):
 		p.Kind = snapshot.PinBind
-	case name != "-v":
+	case name != "-v" && name != "-p":
 		p.Name = strings.TrimPrefix(what, "container:")
 		c, ok := f.s.Container(o.c.Account, nereid.ContainerID(p.Name))
 		if !ok {

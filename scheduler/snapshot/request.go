@@ -42,6 +42,7 @@ const (
 	PinIPC
 	PinVolume
 	PinBind
+	PinAddress
 )
 
 // Refused is a host that was asked already and does not take the container.
