@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/miekg/dns"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -56,6 +57,7 @@ type daemon struct {
 	peers      *server.Server // the API for other hosts
 	forwarded  http.Handler   // to it
 	listeners  []net.Listener
+	waiting    *server.Waiting // on them, until the API is served; nil: nobody waits
 	metrics    net.Listener
 	host       nereid.Host
 }
@@ -71,7 +73,7 @@ func build(ctx context.Context, o options, log *zap.Logger) (_ *daemon, retErr e
 			d.close()
 		}
 	}()
-	for _, step := range []func(context.Context, options) error{d.enter, d.openState, d.buildNames, d.buildHost, d.listen} {
+	for _, step := range []func(context.Context, options) error{d.enter, d.waitOpenly, d.openState, d.buildNames, d.buildHost, d.listen} {
 		if err := step(ctx, o); err != nil {
 			return nil, err
 		}
@@ -92,6 +94,19 @@ func (d *daemon) enter(ctx context.Context, o options) (err error) {
 	if d.fleet.mustOpen() {
 		return d.fleet.open(ctx)
 	}
+	return nil
+}
+
+// waitOpenly has a host that needs others for its state say so to users until it is ready.
+func (d *daemon) waitOpenly(ctx context.Context, o options) error {
+	if !d.fleet.clustered() {
+		return nil
+	}
+	if err := d.listen(ctx, o); err != nil {
+		return err
+	}
+	why := "this host waits for the state of the fleet: most of its servers do not answer yet"
+	d.waiting = server.Wait(o.name, version, why, d.log.Named("api"), d.listeners...)
 	return nil
 }
 
@@ -194,6 +209,9 @@ func (a *authority) ServeDNS(ctx context.Context, query *dns.Msg) *dns.Msg {
 }
 
 func (d *daemon) listen(ctx context.Context, o options) error {
+	if d.waiting != nil {
+		return nil // they listen already
+	}
 	for _, h := range o.hosts {
 		l, err := server.Listen(ctx, h)
 		if err != nil {
@@ -234,6 +252,7 @@ func (d *daemon) serve(ctx, base context.Context) error {
 	if err := d.takeUp(ctx); err != nil {
 		return err
 	}
+	d.waiting.Stop()
 	d.fleet.server.ServeAPI(d.forwarded)
 	defer d.peers.Stop()
 	g, ctx := errgroup.WithContext(ctx)
@@ -263,17 +282,11 @@ func (d *daemon) lanes() []metrics.Lane {
 
 // takeUp makes the records and the host agree before the first request.
 func (d *daemon) takeUp(ctx context.Context) error {
-	if err := d.system.EnsureAdmin(ctx); err != nil {
-		return err
-	}
-	if err := d.hosts.Enrol(ctx); err != nil {
-		return err
-	}
-	if err := d.networks.EnsureDefaults(ctx, nereid.Admin); err != nil {
-		return err
-	}
-	if err := d.ensureZones(ctx); err != nil {
-		return err
+	defaults := func(ctx context.Context) error { return d.networks.EnsureDefaults(ctx, nereid.Admin) }
+	for _, step := range []func(context.Context) error{d.system.EnsureAdmin, d.hosts.Enrol, defaults, d.ensureZones} {
+		if err := d.insist(ctx, step); err != nil {
+			return err
+		}
 	}
 	begin := time.Now()
 	if err := d.runtime.Start(ctx); err != nil {
@@ -294,6 +307,25 @@ func (d *daemon) takeUp(ctx context.Context) error {
 	return nil
 }
 
+// insistPause is the pause before the state is asked again.
+const insistPause = 500 * time.Millisecond
+
+// insist tries a step again while other hosts' state cannot be changed: its servers may all be starting.
+func (d *daemon) insist(ctx context.Context, step func(context.Context) error) error {
+	for {
+		err := step(ctx)
+		if !errdefs.IsUnavailable(err) || !d.fleet.clustered() {
+			return err
+		}
+		d.log.Warn("the state does not answer; trying again", zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(insistPause):
+		}
+	}
+}
+
 func named(part string, err error) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", part, err)
@@ -303,6 +335,7 @@ func named(part string, err error) error {
 
 // close stops what build and run left open, newest first.
 func (d *daemon) close() {
+	d.waiting.Stop()
 	for _, l := range append(d.listeners, d.metrics) {
 		if l != nil {
 			_ = l.Close()

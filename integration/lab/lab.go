@@ -142,11 +142,11 @@ func (h *Host) Launch(t testing.TB) error {
 	return nil
 }
 
-// Answers tells whether the daemon serves its API.
+// Answers tells whether the daemon serves its API: one that waits for the fleet's state answers pings only.
 func (h *Host) Answers() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://nereid/_ping", nil)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://nereid/containers/json?limit=1", nil)
 	res, err := h.Client().Do(req)
 	if err != nil {
 		return false

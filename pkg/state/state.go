@@ -22,6 +22,7 @@
 //	/nereid/v1/tsigkeys/NAME                     keys shared with other name servers
 //	/nereid/v1/namings/ACCOUNT/ID                what was said of a container's names at run time
 //	/nereid/v1/absences/HOST                     hosts that cannot be reached
+//	/nereid/v1/voids/ACCOUNT/ID                  containers that were given up before they were; for an hour
 //	/nereid/v1/members/HOST                      a host that joined, until it is removed
 //	/nereid/v1/jointokens/HASH                   what a new host shows; the secret's SHA-256
 //	/nereid/v1/events/HOST/TIME/ACCOUNT          TIME: 20 digits of nanoseconds, growing with each event of HOST
@@ -43,6 +44,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -148,11 +150,26 @@ func Open(ctx context.Context, cfg Config) (_ *Store, retErr error) {
 	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.load(ctx); err != nil {
+	err := s.load(ctx)
+	for s.shared() && errdefs.IsUnavailable(err) && ctx.Err() == nil {
+		s.log.Warn("the state is not read; trying again", zap.Error(err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(loadPause):
+			err = s.load(ctx)
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open the state in %s: %w", cfg.place(), err)
 	}
 	return s, nil
 }
+
+// loadPause is the pause before other servers are asked again: they may be electing.
+const loadPause = 500 * time.Millisecond
+
+// shared tells whether the state needs hosts of the fleet beside this one, or may.
+func (s *Store) shared() bool { return s.cfg.Peer != "" || s.cfg.TLS != nil }
 
 func (s *Store) load(ctx context.Context) error {
 	if err := s.checkSchema(ctx); err != nil {
