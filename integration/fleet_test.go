@@ -167,8 +167,11 @@ func everyVerb(t *testing.T, from, owner *lab.Host, name string) {
 // on, and what a user sees is true.
 func TestFleetLosesADaemon(t *testing.T) {
 	f := fleetOf(t, lab.FleetOptions{Hosts: 3})
-	h1, h2 := f.Hosts[0], f.Hosts[1]
-	h2.Docker(t, "run", "-d", "--name", "there", "-e", "constraint:node=="+h2.Name, "busybox", "sleep", "600")
+	h1, h2, h3 := f.Hosts[0], f.Hosts[1], f.Hosts[2]
+	serveOn(t, h1, h2, "there", "-p", "8080:80")
+	answers := func(at *lab.Host) bool {
+		return at.From(t, "curl", "-sf", "--max-time", "2", "http://"+at.Addr+":8080/").Code == 0
+	}
 	h1.Docker(t, "run", "-d", "--name", "here", "-e", "constraint:node=="+h1.Name, "busybox", "sleep", "600")
 	status := func(from *lab.Host) string {
 		return from.Docker(t, "ps", "-a", "--filter", "name=there", "--format", "{{.Status}}")
@@ -187,6 +190,7 @@ func TestFleetLosesADaemon(t *testing.T) {
 	assert.Check(t, time.Since(began) < 15*time.Second, "a paused daemon held its user for %v", time.Since(began))
 	fleetwide(t, "a paused daemon is noticed", lost)
 	assert.Assert(t, writes(), "two of three servers are enough")
+	assert.Assert(t, answers(h1) && answers(h3), "its containers are served")
 	f.Resume(t, h2)
 	fleetwide(t, "the daemon that went on is heard", back)
 
@@ -194,17 +198,49 @@ func TestFleetLosesADaemon(t *testing.T) {
 	h2.Kill9(t)
 	fleetwide(t, "a killed daemon is noticed", lost)
 	assert.Assert(t, writes())
+	assert.Assert(t, answers(h1) && answers(h2) && answers(h3), "its containers are served")
+	r = h3.Try(t, "run", "--rm", "-p", "8080:80", "-e", onHost(h3), "busybox", "true")
+	assert.Assert(t, is.Contains(r.Stderr, "port is already allocated"), "the machine is there, and has the port")
 	h2.Start(t)
 	fleetwide(t, "the daemon that came back is heard", back)
 
-	// Its machine dies, and with it its containers: the fleet says that it does not know, then that they ended.
+	// Its machine dies, and with it its containers: the fleet says that it does not know, gives their ports to others, and
+	// then says that they ended.
 	f.KillHost(t, h2)
+	for i := range 3 { // some are sent to it
+		h1.Docker(t, "create", "--name", fmt.Sprint("after", i), "-e", "constraint:node!="+h1.Name, "busybox")
+		assert.Equal(t, where(t, h3, fmt.Sprint("after", i)), h3.Name)
+	}
 	fleetwide(t, "a dead machine is noticed", lost)
 	assert.Assert(t, writes())
 	assert.Equal(t, h1.Docker(t, "inspect", "-f", "{{.State.Status}}", "there"), "running")
+	fleetwide(t, "its port is withdrawn", func() bool {
+		return h1.On(t, "ss", "-Hltn", "sport", "=", ":8080").Stdout+h3.On(t, "ss", "-Hltn", "sport", "=", ":8080").Stdout == ""
+	})
+	serveOn(t, h1, h3, "heir", "-p", "8080:80")
+	fleetwide(t, "its port answers for another", func() bool { return answers(h1) && answers(h3) })
 	f.MendLink(t, h2)
 	h2.Start(t)
 	fleetwide(t, "its containers have ended", func() bool { return strings.HasPrefix(status(h1), "Exited (") })
+	fleetwide(t, "it serves the port of the other", func() bool { return answers(h2) })
+	r = h1.Try(t, "start", "there")
+	assert.Assert(t, is.Contains(r.Stderr, "port is already allocated"))
+
+	// Cut off, it goes on for itself, and lets go of its port when it hears that another has it.
+	h1.Docker(t, "rm", "-f", "heir")
+	h1.Docker(t, "start", "there")
+	f.CutLink(t, h2)
+	fleetwide(t, "the port is free", func() bool {
+		return h1.Try(t, "run", "-d", "--name", "heir", "-p", "8080:80", "-e", onHost(h3), "busybox", "httpd", "-f", "-h", "/etc").Code == 0 ||
+			h1.Try(t, "rm", "-f", "heir").Code != 0
+	})
+	assert.Equal(t, h2.On(t, "curl", "-sf", "http://127.0.0.1:8080/").Code, 0, "cut off it goes on")
+	f.MendLink(t, h2)
+	fleetwide(t, "it lets go of the port", func() bool { return h1.Docker(t, "port", "there") == "" && back() })
+	fleetwide(t, "it serves the port of the other", func() bool { return h2.On(t, "curl", "-s", "http://127.0.0.1:8080/passwd").Code == 0 })
+	h1.Docker(t, "rm", "-f", "there", "heir")
+	serveOn(t, h1, h2, "there", "-p", "8080:80")
+	h1.Docker(t, "stop", "-t", "0", "there")
 	h1.Docker(t, "rm", "there")
 	assert.Equal(t, status(h2), "")
 }
@@ -226,7 +262,15 @@ func TestFleetWithoutQuorum(t *testing.T) {
 		{name: "logs", args: "logs here", out: "hello"},
 		{name: "version", args: "version -f {{.Server.APIVersion}}", out: "1.51"},
 	})
+	h1.Kill9(t)
+	assert.NilError(t, h1.Launch(t))
+	fleetwide(t, "a daemon that starts now says what it waits for", func() bool {
+		return strings.Contains(h1.Try(t, "ps").Stderr, "this host waits for the state of the fleet")
+	})
+	assert.Equal(t, h1.Docker(t, "version", "-f", "{{.Server.APIVersion}}"), "1.51")
+	assert.Assert(t, is.Contains(h1.Try(t, "info").Stderr, "this host waits for the state of the fleet"))
 	f.Hosts[1].Start(t)
+	fleetwide(t, "the one that waited goes on", h1.Answers)
 	fleetwide(t, "two of three write again", func() bool { return h1.Try(t, "create", "busybox").Code == 0 })
 
 	// Two of three are gone for good: the last one goes on alone, and takes others again.

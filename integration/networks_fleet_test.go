@@ -54,13 +54,16 @@ func TestNetworksSpanHosts(t *testing.T) {
 		reach(t, h, "far", "near")
 	})
 	t.Run("published ports answer on every host", func(t *testing.T) {
-		serveOn(t, h, other, "published", "-p", "8080:80", "-p", "127.0.0.1:8081:80")
+		serveOn(t, h, other, "published", "-p", "8080:80", "-p", other.Addr+":8082:80")
+		serve(t, h, "--name", "local", "-p", "127.0.0.1:8081:80")
+		fetch(t, h.On, "http://127.0.0.1:8081/")
+		fetch(t, h.From, "http://"+other.Addr+":8082/")
+		h.Docker(t, "rm", "-f", "local")
 		for _, at := range []*lab.Host{h, other} {
 			fetch(t, at.On, "http://127.0.0.1:8080/")
 			fetch(t, at.On, "http://[::1]:8080/")
 			fetch(t, at.From, "http://"+at.Addr+":8080/")
 		}
-		fetch(t, other.On, "http://127.0.0.1:8081/")
 		r := h.Try(t, "run", "--rm", "-p", "8080:80", "-e", "constraint:node=="+h.Name, "busybox", "true")
 		assert.Assert(t, is.Contains(r.Stderr, "Bind for 0.0.0.0:8080 failed: port is already allocated"))
 		h.Docker(t, "rm", "-f", "published")

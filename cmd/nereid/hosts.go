@@ -105,7 +105,7 @@ func hostLabel(f *clientFlags) *cobra.Command {
 
 func hostDrain(f *clientFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "drain HOST", Short: "Give a host no new containers, and name those that stay", Args: cobra.ExactArgs(1),
+		Use: "drain HOST", Short: "Give a host no new containers, move what can be moved, and name what stays", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := f.client()
 			if err != nil {
@@ -118,15 +118,18 @@ func hostDrain(f *clientFlags) *cobra.Command {
 			if f.format == "json" {
 				return printJSON(c.OutOrStdout(), d)
 			}
-			if len(d.Stay) == 0 {
+			if len(d.Stay)+len(d.Moved) == 0 {
 				fmt.Fprintf(c.OutOrStdout(), "%s gets no new containers, and has none that run\n", d.Host)
 				return nil
 			}
 			var rows [][]string
-			for _, s := range d.Stay {
-				rows = append(rows, []string{s.ID.Short(), s.Name, string(s.Account), s.Why})
+			for _, m := range d.Moved {
+				rows = append(rows, []string{m.ID.Short(), m.Name, string(m.Account), "moved to " + string(m.To)})
 			}
-			return printTable(c.OutOrStdout(), "STAYS,NAME,ACCOUNT,WHY", rows)
+			for _, s := range d.Stay {
+				rows = append(rows, []string{s.ID.Short(), s.Name, string(s.Account), "stays: " + s.Why})
+			}
+			return printTable(c.OutOrStdout(), "CONTAINER,NAME,ACCOUNT,WHAT", rows)
 		},
 	}
 }

@@ -39,6 +39,9 @@ import (
 //	restarting      none      the daemon ended in the back-off        its restart scheduled
 //	restarting      created   restart, before its process ran         task deleted, its restart scheduled
 //	restarting      running   restart, before it was recorded         recorded as running
+//	leaving         running   a move, before its process ended        kept
+//	leaving         none      a move, before it was handed over       its restart scheduled
+//	from another    none      a move, after it was handed over        its root file system made, its restart scheduled
 //	removing        any       remove, or exit with --rm               removal finished; with --rm its volumes too
 //	dead            none      a removal that failed                   left to the user
 //
@@ -135,9 +138,9 @@ func (c *Containers) adoptRunning(ctx context.Context, r *state.Container, task 
 	case !r.State.Running():
 		kind := startKind{byUser: status != state.StatusRestarting}
 		_, err = c.persist(ctx, keyOf(r), c.running(task.Pid, time.Now().UTC(), kind))
-	case status != task.Status || r.State.Pid != task.Pid:
+	case status != task.Status || r.State.Pid != task.Pid || r.Leaving:
 		_, err = c.persist(ctx, keyOf(r), func(r *state.Container) ([]state.Op, error) {
-			r.State.Status, r.State.Pid = task.Status, task.Pid
+			r.State.Status, r.State.Pid, r.Leaving = task.Status, task.Pid, false
 			return nil, nil
 		})
 	}
@@ -161,7 +164,9 @@ func (c *Containers) adoptEnded(ctx context.Context, r *state.Container, task ru
 	case state.StatusRunning, state.StatusPaused:
 		c.ended(ctx, runtime.Exit{Key: key, Code: lostExitCode, At: time.Now().UTC()})
 	case state.StatusRestarting:
-		c.releaseStray(ctx, r)
+		if r.From == "" {
+			c.releaseStray(ctx, r)
+		}
 		l := c.live.of(key)
 		l.backoff = firstBackoff
 		c.scheduleRestart(key, l)
@@ -259,6 +264,7 @@ func (c *Containers) restoreNetworks(ctx context.Context, tasks map[runtime.Key]
 			running = append(running, restored)
 		}
 	}
+	c.networks.meshAll(ctx) // as Restore is to leave it
 	if err := c.Network.Restore(ctx, running); err != nil {
 		return fmt.Errorf("restore networks: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/docker/docker/pkg/sysinfo"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/state"
@@ -60,10 +61,13 @@ func NewContainers(d Deps, n *Networks, v *Volumes, i *Images) *Containers {
 	}
 }
 
-// Run blocks until the context ends, then forgets the restarts still waiting and returns when those under way are done.
-// Containers run on: a later Adopt takes up what was left.
+// Run gives up ports that others took over and takes up containers that other hosts gave to this one, until the context ends, then forgets the restarts still waiting and returns
+// when those under way are done. Containers run on: a later Adopt takes up what was left.
 func (c *Containers) Run(ctx context.Context) error {
-	<-ctx.Done()
+	var g errgroup.Group
+	g.Go(func() error { c.yieldPorts(ctx); return nil })
+	g.Go(func() error { c.takeArrivals(ctx); return nil })
+	_ = g.Wait() // never fails
 	c.close()
 	c.later.stop()
 	return nil
@@ -93,6 +97,9 @@ func (c *Containers) locked(ctx context.Context, r *state.Container, do func(*st
 	now, ok := c.State.View().Container(r.Account, r.ID)
 	if !ok {
 		return errNoSuchContainer(string(r.ID))
+	}
+	if now.Host != c.Host && r.Host == c.Host {
+		return errConflict("container %s has just moved to host %s", r.Name, now.Host)
 	}
 	return do(now)
 }

@@ -264,11 +264,15 @@ func (c *Containers) enter(ctx context.Context, r *state.Container, name string)
 		if r.Mounts, err = c.withImages(ctx, mounts); err != nil {
 			return err
 		}
-		ops = append(ops, state.Create(&state.Name{Account: r.Account, Name: r.Name, Container: r.ID}),
+		ops = append(ops, state.Keep(&state.Void{Account: r.Account, Container: r.ID}),
+			state.Create(&state.Name{Account: r.Account, Name: r.Name, Container: r.ID}),
 			state.Create(r), tell(r, events.ActionCreate))
 		_, err = c.State.Commit(ctx, ops...)
 		if err == nil {
 			return nil
+		}
+		if voided(err) {
+			return errConflict("container %s was given up by the host that asked for it", r.ID)
 		}
 		named := nameConflict(err, r.Name)
 		taken := errdefs.IsConflict(named)

@@ -120,7 +120,7 @@ func (c *Containers) recordEnd(ctx context.Context, r *state.Container, e runtim
 		}
 	}
 	v := decide(endOf(r, e, l))
-	r, err := c.persist(ctx, e.Key, c.exited(e, v, l.stopping, autoRemoves(r, l)))
+	r, err := c.persist(ctx, e.Key, c.exited(e, v, l, autoRemoves(r, l)))
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,9 @@ func (c *Containers) recordEnd(ctx context.Context, r *state.Container, e runtim
 func (c *Containers) follow(ctx context.Context, r *state.Container, l *liveState) {
 	switch r.State.Status {
 	case state.StatusRestarting:
-		c.scheduleRestart(keyOf(r), l)
+		if !l.leaving { // else who moves it goes on
+			c.scheduleRestart(keyOf(r), l)
+		}
 	case state.StatusRemoving:
 		if err := c.discardEnded(ctx, r); err != nil {
 			c.logger(keyOf(r)).Error("ended container not removed", zap.Error(err))
@@ -194,7 +196,8 @@ func autoRemoves(r *state.Container, l *liveState) bool {
 
 // exited is the edit of a container whose process has ended: state, counters, events, and everything it claimed while
 // it ran.
-func (c *Containers) exited(e runtime.Exit, v verdict, stopped, remove bool) edit {
+func (c *Containers) exited(e runtime.Exit, v verdict, l *liveState, remove bool) edit {
+	stopped := l.stopping
 	return func(r *state.Container) ([]state.Op, error) {
 		ran := e.At.Sub(r.State.StartedAt)
 		r.State = state.RunState{
@@ -202,7 +205,10 @@ func (c *Containers) exited(e runtime.Exit, v verdict, stopped, remove bool) edi
 			StartedAt: r.State.StartedAt, FinishedAt: e.At.UTC(), Health: stoppedHealth(c.health.of(r)),
 		}
 		r.Exits++
+		leaves := r.Leaving && !l.cancelled // by a user
 		switch {
+		case leaves:
+			r.State.Status = state.StatusRestarting
 		case v.Restart:
 			r.State.Status = state.StatusRestarting
 			r.RestartCount++
@@ -215,6 +221,9 @@ func (c *Containers) exited(e runtime.Exit, v verdict, stopped, remove bool) edi
 		}
 		ops = append(ops, tell(r, events.ActionDie,
 			"exitCode", strconv.Itoa(e.Code), "execDuration", strconv.Itoa(int(max(ran, 0).Seconds()))))
+		if leaves { // with what it claims
+			return ops, nil
+		}
 		return append(ops, c.networks.Release(r)...), nil
 	}
 }
@@ -256,7 +265,11 @@ func (c *Containers) comeBack(ctx context.Context, key runtime.Key) {
 	}
 	defer unlock()
 	r, ok := c.State.View().Container(key.Account, key.ID)
-	if !ok || r.State.Status != state.StatusRestarting {
+	if !ok || r.State.Status != state.StatusRestarting || r.Host != c.Host {
+		return
+	}
+	if r.From != "" || r.Leaving {
+		c.settleIn(ctx, r)
 		return
 	}
 	if err := c.start(ctx, r, startKind{}); err != nil {

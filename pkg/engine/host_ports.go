@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/go-connections/nat"
 
+	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/network"
 	"github.com/nereid-paas/nereid/pkg/state"
 )
@@ -151,7 +152,20 @@ type portKey struct {
 // portClaims collects the port records that one container changes.
 type portClaims struct {
 	view    *state.View
+	lost    func(nereid.Host) *state.Absence // of a host whose claims others may take over
 	records map[portKey]*state.Port
+	// over are the absences that the changes rely on: should such a host be back before they are stored, it keeps its own.
+	over map[nereid.Host]*state.Absence
+}
+
+func (n *Networks) newPortClaims() *portClaims {
+	return &portClaims{view: n.State.View(), lost: n.lost.absence, records: map[portKey]*state.Port{}, over: map[nereid.Host]*state.Absence{}}
+}
+
+// bars tells whether a claim keeps another from a port on an address: the same, or one that stands for every address of
+// the family.
+func bars(c state.PortClaim, on netip.Addr) bool {
+	return c.HostIP.Is4() == on.Is4() && (c.HostIP == on || c.HostIP.IsUnspecified() || on.IsUnspecified())
 }
 
 // record returns a port's record as it will be, or nil.
@@ -163,22 +177,21 @@ func (p *portClaims) record(k portKey) *state.Port {
 	return rec
 }
 
-// taken returns the claim that keeps another from using the port on an address: the same, or one that stands for every
-// address of the family.
-func (p *portClaims) taken(k portKey, on netip.Addr) (netip.Addr, bool) {
+// taken returns the claim that keeps another from using the port on an address. With over those of lost hosts do not.
+func (p *portClaims) taken(k portKey, on netip.Addr, over bool) (netip.Addr, bool) {
 	rec := p.record(k)
 	if rec == nil {
 		return netip.Addr{}, false
 	}
 	for _, c := range rec.Claims {
-		sameFamily := c.HostIP.Is4() == on.Is4()
-		if sameFamily && (c.HostIP == on || c.HostIP.IsUnspecified() || on.IsUnspecified()) {
+		if bars(c, on) && (!over || p.lost(c.Host) == nil) {
 			return c.HostIP, true
 		}
 	}
 	return netip.Addr{}, false
 }
 
+// add enters a claim in the place of those of lost hosts that stand in its way.
 func (p *portClaims) add(k portKey, c state.PortClaim) {
 	rec := p.record(k)
 	if rec == nil {
@@ -186,12 +199,25 @@ func (p *portClaims) add(k portKey, c state.PortClaim) {
 	} else if _, own := p.records[k]; !own {
 		rec = rec.Clone()
 	}
+	rec.Claims = slices.DeleteFunc(rec.Claims, func(old state.PortClaim) bool {
+		if !bars(old, c.HostIP) {
+			return false
+		}
+		a := p.lost(old.Host)
+		if a != nil {
+			p.over[old.Host] = a
+		}
+		return a != nil
+	})
 	rec.Claims = append(rec.Claims, c)
 	p.records[k] = rec
 }
 
 func (p *portClaims) ops() []state.Op {
 	var ops []state.Op
+	for _, a := range p.over {
+		ops = append(ops, state.Keep(a))
+	}
 	for _, rec := range p.records {
 		switch {
 		case rec.Rev == 0:
@@ -214,7 +240,7 @@ func (n *Networks) claimPorts(r *state.Container, w way) ([]state.HostPort, []st
 	if err != nil {
 		return nil, nil, err
 	}
-	claims := &portClaims{view: n.State.View(), records: map[portKey]*state.Port{}}
+	claims := n.newPortClaims()
 	var ports []state.HostPort
 	for _, q := range requests {
 		ports = append(ports, w.takeRouted(&q)...)
@@ -243,7 +269,7 @@ func (n *Networks) claimPorts(r *state.Container, w way) ([]state.HostPort, []st
 func (n *Networks) choosePort(claims *portClaims, q portRequest) (uint16, error) {
 	if q.fixed() {
 		for _, ip := range q.hostIPs {
-			if by, taken := claims.taken(portKey{q.proto, q.first}, ip); taken {
+			if by, taken := claims.taken(portKey{q.proto, q.first}, ip, true); taken {
 				return 0, fmt.Errorf("Bind for %s:%d failed: port is already allocated", by, q.first)
 			}
 		}
@@ -252,14 +278,21 @@ func (n *Networks) choosePort(claims *portClaims, q portRequest) (uint16, error)
 	if q.first == 0 {
 		q.first, q.last = ephemeralPorts()
 	}
-	return n.random.next(q, func(port uint16) bool {
-		for _, ip := range q.hostIPs {
-			if _, taken := claims.taken(portKey{q.proto, port}, ip); taken || !n.bindable(q.proto, ip, port) {
-				return false
+	free := func(over bool) func(uint16) bool {
+		return func(port uint16) bool {
+			for _, ip := range q.hostIPs {
+				if _, taken := claims.taken(portKey{q.proto, port}, ip, over); taken || !n.bindable(q.proto, ip, port) {
+					return false
+				}
 			}
+			return true
 		}
-		return true
-	})
+	}
+	port, err := n.random.next(q, free(false))
+	if err != nil {
+		port, err = n.random.next(q, free(true))
+	}
+	return port, err
 }
 
 // portProber is a Network that can tell whether other processes of this host leave a port free.
@@ -323,7 +356,7 @@ func ephemeralPorts() (first, last uint16) {
 
 // releasePorts gives a container's ports back.
 func (n *Networks) releasePorts(r *state.Container) []state.Op {
-	claims := &portClaims{view: n.State.View(), records: map[portKey]*state.Port{}}
+	claims := n.newPortClaims()
 	for _, p := range r.Ports {
 		if p.HostPort == 0 {
 			continue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/containerd/errdefs"
 
@@ -30,6 +31,10 @@ type Hosts struct {
 	self       Self
 	containers *Containers
 	record     func(context.Context) *state.Host
+	drain      struct {
+		run   sync.Mutex // held while containers move
+		moved []nereid.Moved
+	}
 }
 
 // NewHosts makes the use cases; record is this host's as the state shall have it. It starts nothing: Enrol, then Run.

@@ -46,7 +46,10 @@ func (h *Hosts) speaker() nereid.Host {
 	return ""
 }
 
-// absences are the changes that make the state say what is heard.
+// voidTime is how long a host may take to come to a request that it did not answer: far longer than one lasts.
+const voidTime = time.Hour
+
+// absences are the changes that make the state say what is heard, and forget what was given up long ago.
 func (h *Hosts) absences(now time.Time) []state.Op {
 	var ops []state.Op
 	told := map[nereid.Host]*state.Absence{}
@@ -65,6 +68,11 @@ func (h *Hosts) absences(now time.Time) []state.Op {
 	}
 	for _, a := range told { // removed from the fleet
 		ops = append(ops, state.Delete(a))
+	}
+	for _, v := range h.State.View().Voids() {
+		if now.Sub(v.Since) > voidTime {
+			ops = append(ops, state.Delete(v))
+		}
 	}
 	return ops
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -39,21 +38,6 @@ func (h *Hosts) Label(ctx context.Context, name nereid.Host, labels map[string]s
 		return true
 	})
 	return h.Inspect(ctx, name)
-}
-
-// Drain has a host get no new containers, and names those that stay: what is on it goes on. Resume ends it.
-func (h *Hosts) Drain(ctx context.Context, name nereid.Host) (nereid.Drained, error) {
-	if err := h.setDraining(ctx, name, true); err != nil {
-		return nereid.Drained{}, err
-	}
-	d := nereid.Drained{Host: name, Stay: []nereid.Stays{}}
-	for _, c := range h.State.View().ContainersOn(name) {
-		if c.State.Running() || c.State.Status == state.StatusRestarting {
-			d.Stay = append(d.Stay, nereid.Stays{ID: c.ID, Name: c.Name, Account: c.Account, Why: "it runs"})
-		}
-	}
-	slices.SortFunc(d.Stay, func(a, b nereid.Stays) int { return strings.Compare(a.Name, b.Name) })
-	return d, nil
 }
 
 // Resume lets a drained host get containers again.

@@ -206,6 +206,7 @@ func (h *Hosts) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return h.tellAbsences(ctx) })
 	g.Go(func() error { return h.follow(ctx) })
+	g.Go(func() error { return h.drainOn(ctx) })
 	return g.Wait()
 }
 

@@ -14,6 +14,7 @@ type liveState struct {
 	cancelled bool          // a stop or kill told that the next end is meant
 	stopping  bool          // a stop waits for the end, and wants its event with it
 	renewing  bool          // a restart is between its stop and its start: --rm does not apply
+	leaving   bool          // a move is between the end of its process and its new host
 	alarm     *alarm        // of a restart that waits for its back-off
 	lost      bool          // Adopt found no process where one should run: the next end told is this run's
 }

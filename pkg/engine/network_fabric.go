@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/network"
@@ -12,8 +13,15 @@ import (
 )
 
 // Run has this host's part of each network follow what the state says of the other hosts, until the context ends: which
-// endpoints they have, and which networks are gone.
+// endpoints and ports they have, which of them are lost, and which networks are gone.
 func (n *Networks) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.followOthers(ctx) })
+	g.Go(func() error { return n.watchLost(ctx) })
+	return g.Wait()
+}
+
+func (n *Networks) followOthers(ctx context.Context) error {
 	w := n.State.View().Watch(state.KindContainer, state.KindNetwork, state.KindHost, state.KindMember, state.KindPort)
 	defer w.Close()
 	n.spanAll(ctx)
@@ -56,16 +64,18 @@ func (n *Networks) react(ctx context.Context, changes []state.Change) {
 	}
 }
 
-// meshAll has this host answer on the ports that containers of other hosts have published on every address. What is
-// published on one address answers there alone: that is an address of the owner.
+// meshAll has this host answer on the ports that containers of other hosts have published on every address, unless those
+// are lost. What is published on one address answers there alone: that is an address of the owner.
 func (n *Networks) meshAll(ctx context.Context) {
+	n.meshing.Lock() // what is read last is set last
+	defer n.meshing.Unlock()
 	var list []network.MeshPort
 	for _, p := range n.State.View().Ports() {
 		if p.Proto == "sctp" {
 			continue
 		}
 		for _, c := range p.Claims {
-			if c.Host == n.Host || !c.HostIP.IsUnspecified() {
+			if c.Host == n.Host || !c.HostIP.IsUnspecified() || n.lost.absence(c.Host) != nil {
 				continue
 			}
 			if at := n.addressOf(c.Host); at.IsValid() {

@@ -27,8 +27,10 @@ type Networks struct {
 	ipam   ipam
 	random portCursor
 
+	lost     lostHosts
 	pruning  atomic.Bool
 	spanning sync.Mutex // held while a network's endpoints on other hosts are read and set
+	meshing  sync.Mutex // likewise the ports of other hosts
 	// choosing is held from the look for a free subnet until it is in the view.
 	choosing sync.Mutex
 }
@@ -38,7 +40,7 @@ func NewNetworks(d Deps, pools ...network.Pool) *Networks {
 	if len(pools) == 0 {
 		pools = network.DefaultPools()
 	}
-	return &Networks{Deps: d, pools: pools, routes: network.HostRoutes}
+	return &Networks{Deps: d, pools: pools, routes: network.HostRoutes, lost: lostHosts{view: d.State.View(), answers: machineAnswers}}
 }
 
 // Drivers of networks. Those called bridge and overlay are both the fabric.

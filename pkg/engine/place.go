@@ -25,9 +25,11 @@ type Order struct {
 // Peers has other hosts do what only they can, for the account of the context.
 type Peers interface {
 	// CreateOn has a host do what CreateHere does there, for the account of the context. Its error is of the class that
-	// it had there, and a *Refusal where it was one there, or where the host was not reached at all. Of class
-	// errdefs.ErrUnavailable, and no Refusal, is a request that went out and had no answer.
+	// it had there, and a *Refusal where it was one there, or where the host was not reached at all. A request that went
+	// out and had no answer is an *Unanswered.
 	CreateOn(ctx context.Context, to nereid.Host, o Order) (container.CreateResponse, error)
+	// PrepareOn has a host do what PrepareHere does there. Its error is a *Refusal where it was one there.
+	PrepareOn(ctx context.Context, to nereid.Host, id nereid.ContainerID) error
 }
 
 // Refusal is a host's answer that it does not take a container: another may.
@@ -46,16 +48,23 @@ func (r *Refusal) Refused() string { return r.Why }
 // Unwrap gives the class.
 func (r *Refusal) Unwrap() error { return errdefs.ErrUnavailable }
 
-const (
-	// maxPlaceTries bounds how many hosts are asked for one container. Each refusal means that much changed within the
-	// milliseconds between a choice and its arrival; a fleet where that happens so often in a row is full.
-	maxPlaceTries = 8
-	// doubtTime is how long a container is waited for whose host was asked and did not answer: if its record comes, it
-	// was made.
-	doubtTime = 3 * time.Second
-)
+// Unanswered says that a host was asked and did not answer: nobody knows what it did.
+type Unanswered struct {
+	Host  nereid.Host
+	Cause error
+}
 
-// createSomewhere places a container, reserves what it asks for and has it created there, here or on another host.
+func (u *Unanswered) Error() string { return u.Cause.Error() }
+
+// Unwrap gives the cause.
+func (u *Unanswered) Unwrap() error { return u.Cause }
+
+// maxPlaceTries bounds how many hosts are asked for one container. Each refusal means that much changed within the
+// milliseconds between a choice and its arrival; a fleet where that happens so often in a row is full.
+const maxPlaceTries = 8
+
+// createSomewhere places a container, reserves what it asks for and has it created there, here or on another host. A host
+// that dies meanwhile is one that refuses.
 func (c *Containers) createSomewhere(ctx context.Context, o Order) (container.CreateResponse, error) {
 	var refused []snapshot.Refused
 	for {
@@ -75,6 +84,7 @@ func (c *Containers) createSomewhere(ctx context.Context, o Order) (container.Cr
 			return resp, err
 		}
 		refused = append(refused, snapshot.Refused{Host: host, Why: no.Why})
+		o.ID = nereid.NewContainerID() // the other may be void
 	}
 }
 
@@ -89,22 +99,40 @@ func (c *Containers) createOn(ctx context.Context, host nereid.Host, o Order) (c
 		return c.createReserved(ctx, o)
 	}
 	resp, err := c.Peers.CreateOn(ctx, host, o)
-	var no *Refusal
-	if err == nil || errors.As(err, &no) || !errdefs.IsUnavailable(err) {
+	var silent *Unanswered
+	if !errors.As(err, &silent) || ctx.Err() != nil {
 		return resp, err
 	}
-	if made, ok := c.appears(ctx, o.ID); ok {
-		return container.CreateResponse{ID: string(made.ID), Warnings: []string{}}, nil
+	made, voidErr := c.void(ctx, host, o.ID)
+	switch {
+	case voidErr != nil:
+		return resp, err
+	case made:
+		return container.CreateResponse{ID: string(o.ID), Warnings: []string{}}, nil
 	}
-	return resp, err
+	return resp, &Refusal{Host: host, Why: "it was asked and did not answer"}
 }
 
-// appears waits a little for the record of a container that may have been made.
-func (c *Containers) appears(ctx context.Context, id nereid.ContainerID) (*state.Container, bool) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), doubtTime)
-	defer cancel()
-	r, err := c.State.View().WaitContainer(ctx, nereid.AccountFrom(ctx), id, func(r *state.Container) bool { return r != nil })
-	return r, err == nil
+// void settles what became of a container that a host was asked to create and did not answer for: either it was made, or
+// it will never be, whenever the host finds the request again.
+func (c *Containers) void(ctx context.Context, host nereid.Host, id nereid.ContainerID) (made bool, err error) {
+	a := nereid.AccountFrom(ctx)
+	_, err = c.State.Commit(ctx, state.Create(&state.Void{Account: a, Container: id, Since: time.Now().UTC()}),
+		state.Keep(&state.Container{Account: a, ID: id, Host: host}))
+	if _, conflict := state.AsConflict(err); conflict {
+		return true, nil
+	}
+	return false, err
+}
+
+// voided tells whether a transaction failed because its container was given up.
+func voided(err error) bool {
+	conflict, ok := state.AsConflict(err)
+	if !ok {
+		return false
+	}
+	_, void := conflict.Record.(*state.Void)
+	return void
 }
 
 // CreateHere creates a container that another host placed here, for the account of the context, if this host has room

@@ -39,13 +39,17 @@ type testFleet struct {
 	// down are hosts that do not answer; rumoured are states of hosts.
 	mu       sync.Mutex
 	down     map[nereid.Host]bool
+	silent   map[nereid.Host]func(context.Context, Order) // do this with a request, and do not answer
 	rumoured map[nereid.Host]nereid.HostState
 	asked    []nereid.Host // in order
 }
 
 type testHost struct {
 	*Containers
+	name  nereid.Host
 	store *state.Store
+	w     *world
+	root  string
 	d     *daemon
 }
 
@@ -54,7 +58,7 @@ func newTestFleet(t *testing.T, hosts int, memory int64) *testFleet {
 	t.Helper()
 	f := &testFleet{
 		t: t, ctx: nereid.WithAccount(context.Background(), nereid.Admin),
-		down: map[nereid.Host]bool{}, rumoured: map[nereid.Host]nereid.HostState{},
+		down: map[nereid.Host]bool{}, silent: map[nereid.Host]func(context.Context, Order){}, rumoured: map[nereid.Host]nereid.HostState{},
 	}
 	dir := imagetest.Dir(t)
 	socket := filepath.Join(dir, "etcd.sock")
@@ -88,32 +92,48 @@ func (f *testFleet) addHost(name nereid.Host, cfg state.Config) *testHost {
 	ctx, cancel := context.WithCancel(context.Background())
 	var g errgroup.Group
 	g.Go(func() error { return store.Run(ctx) })
-	d := newDaemon(newWorld(f.t))
-	root := f.t.TempDir()
-	deps := Deps{
-		Host: name, DataRoot: root + "/data", ExecRoot: root + "/exec", State: store, Runtime: d, Network: fakeNet{d}, Volumes: vols{d},
-		Log: zap.NewNop(), Peers: f, Road: f, Fleet: NewLiveness(name, store.View(), func() Rumour { return f }),
-	}
-	c := NewContainers(deps, NewNetworks(deps), NewVolumes(deps), NewImages(deps, nil))
-	c.alive, c.features = d.w.alive, func() *sysinfo.SysInfo { return allFeatures }
-	d.handler = c
-	g.Go(func() error { return c.Run(ctx) })
 	f.t.Cleanup(func() {
 		cancel()
 		assert.Check(f.t, g.Wait())
 		assert.Check(f.t, store.Close())
 	})
-	assert.NilError(f.t, c.Adopt(f.ctx))
-	h := &testHost{Containers: c, store: store, d: d}
+	h := &testHost{store: store, w: newWorld(f.t), root: f.t.TempDir(), name: name}
+	f.boot(h)
 	f.hosts = append(f.hosts, h)
 	return h
+}
+
+// boot starts a daemon on a host, after one that died.
+func (f *testFleet) boot(h *testHost) {
+	f.t.Helper()
+	d := newDaemon(h.w)
+	deps := Deps{
+		Host: h.name, DataRoot: h.root + "/data", ExecRoot: h.root + "/exec", State: h.store, Runtime: d, Network: fakeNet{d}, Volumes: vols{d},
+		Log: zap.NewNop(), Peers: f, Road: f, Fleet: NewLiveness(h.name, h.store.View(), func() Rumour { return f }),
+	}
+	c := NewContainers(deps, NewNetworks(deps), NewVolumes(deps), NewImages(deps, nil))
+	c.alive, c.features = d.w.alive, func() *sysinfo.SysInfo { return allFeatures }
+	d.handler = c
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	f.t.Cleanup(func() {
+		cancel()
+		select {
+		case <-d.dead: // what it had under way hangs
+		case err := <-done:
+			assert.Check(f.t, err)
+		}
+	})
+	h.Containers, h.d = c, d
+	assert.NilError(f.t, c.Adopt(f.ctx))
 }
 
 // CreateOn implements Peers: the request arrives as JSON, and is answered once the host that asked can see the result.
 func (f *testFleet) CreateOn(ctx context.Context, to nereid.Host, o Order) (container.CreateResponse, error) {
 	f.mu.Lock()
 	f.asked = append(f.asked, to)
-	down := f.down[to]
+	down, silent := f.down[to], f.silent[to]
 	f.mu.Unlock()
 	if down {
 		return container.CreateResponse{}, &Refusal{Host: to, Why: "it does not answer"}
@@ -126,7 +146,22 @@ func (f *testFleet) CreateOn(ctx context.Context, to nereid.Host, o Order) (cont
 	if err := json.Unmarshal(body, &arrived); err != nil {
 		return container.CreateResponse{}, err
 	}
+	if silent != nil {
+		silent(ctx, arrived)
+		return container.CreateResponse{}, &Unanswered{Host: to, Cause: errHostGone(to)}
+	}
 	return f.host(to).CreateHere(ctx, arrived)
+}
+
+// PrepareOn implements Peers.
+func (f *testFleet) PrepareOn(ctx context.Context, to nereid.Host, id nereid.ContainerID) error {
+	f.mu.Lock()
+	down := f.down[to]
+	f.mu.Unlock()
+	if down {
+		return &Refusal{Host: to, Why: "it does not answer"}
+	}
+	return f.host(to).PrepareHere(ctx, id)
 }
 
 // RoundTrip implements http.RoundTripper for what is asked about volumes.
@@ -317,6 +352,9 @@ func TestPlaceInAFleet(t *testing.T) {
 		{name: "bind mount", change: func(s *spec) {
 			s.host.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: "/tmp", Target: "/x"}}
 		}, host: "h2"},
+		{name: "loopback", change: func(s *spec) {
+			s.host.PortBindings = nat.PortMap{"80/tcp": {{HostIP: "127.0.0.1", HostPort: "8080"}}}
+		}, host: "h2"},
 		{name: "bind elsewhere", change: func(s *spec) { s.host.Binds = []string{"/tmp:/x"}; s.Env = []string{"constraint:node==h1"} },
 			words: "no host fits: 2 of 3 hosts are out for the bind mount of /tmp: it means this endpoint's host, h2; 1 of 3 hosts does not meet constraint node==h1 (hosts: h1, h2, h3)"},
 		{name: "too much", change: func(s *spec) { s.host.Memory = 2 << 30 }, words: "no host fits: 3 of 3 hosts lack memory (largest free 1GiB, asked 2GiB)"},
@@ -502,4 +540,35 @@ func TestServiceOf(t *testing.T) {
 	} {
 		assert.Equal(t, serviceOf(&container.Config{Image: "nginx", Labels: c.labels}), c.want, fmt.Sprint(slices.Sorted(maps.Keys(c.labels))))
 	}
+}
+
+// TestCreateOnAHostThatDies: a host that does not answer is not waited for: its container is made elsewhere, and not there
+// as well, whenever it comes to the request.
+func TestCreateOnAHostThatDies(t *testing.T) {
+	f := newTestFleet(t, 3, 1<<30)
+	on := func(hosts ...string) func(*spec) {
+		return func(s *spec) { s.Env = []string{"constraint:node==/" + strings.Join(hosts, "|") + "/"} }
+	}
+	f.mustCreate("h1", "filler", on("h3")) // so that h2 comes first
+	var late []Order
+	f.silent["h2"] = func(_ context.Context, o Order) { late = append(late, o) }
+	assert.Equal(t, f.mustCreate("h1", "", on("h2", "h3")), nereid.Host("h3"))
+	assert.Equal(t, f.mustCreate("h1", "named", on("h2", "h3")), nereid.Host("h3"))
+	assert.Equal(t, len(late), 2)
+	for _, o := range late {
+		o.Request.Name = ""
+		_, err := f.host("h2").CreateHere(f.ctx, o)
+		failsWith(t, err, errdefs.IsConflict, "was given up")
+	}
+	assert.Equal(t, f.counts()["h2"], 0)
+	_, err := f.create("h1", "", on("h2"))
+	failsWith(t, err, errdefs.IsResourceExhausted, "it was asked and did not answer")
+
+	// It made the container, and only the answer is missing.
+	f.silent["h2"] = func(ctx context.Context, o Order) {
+		_, err := f.host("h2").CreateHere(ctx, o)
+		assert.NilError(t, err)
+	}
+	assert.Equal(t, f.mustCreate("h1", "made", on("h2", "h3")), nereid.Host("h2"))
+	assert.Equal(t, len(f.hosts[0].placement.underway), 0)
 }

@@ -17,6 +17,9 @@ func (c *Containers) claim(ctx context.Context, r *state.Container) (*state.Cont
 	if err := c.linksUp(r); err != nil {
 		return nil, err
 	}
+	if r.From != "" && claims(r) {
+		return r, nil // it came with them
+	}
 	c.releaseStray(ctx, r)
 	return c.transit(ctx, keyOf(r), func(r *state.Container) ([]state.Op, error) {
 		if donor != nil {

@@ -100,6 +100,7 @@ func (c *Containers) running(pid int, at time.Time, kind startKind) edit {
 		r.State = state.RunState{
 			Status: state.StatusRunning, Pid: pid, StartedAt: at, FinishedAt: finished, Health: startedHealth(r),
 		}
+		r.Leaving, r.From = false, ""
 		r.Starts++
 		if kind.byUser {
 			r.RestartCount = 0

@@ -68,10 +68,19 @@ type TokenRequest struct {
 // LabelRequest changes a host's labels; an empty value takes one away.
 type LabelRequest struct{ Labels map[string]string }
 
-// Drained tells what is left on a host that gets no more.
+// Drained tells what became of the containers that ran on a host that gets no more.
 type Drained struct {
-	Host Host
-	Stay []Stays
+	Host  Host
+	Moved []Moved
+	Stay  []Stays
+}
+
+// Moved is a container that another host has now.
+type Moved struct {
+	ID      ContainerID
+	Name    string
+	Account Account
+	To      Host
 }
 
 // Stays is a container that stays where it is.

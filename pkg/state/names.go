@@ -9,13 +9,14 @@ import (
 	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
-// The kinds of records of the name service.
+// The kinds of records of the name service, and of what is known of hosts and containers that are not there.
 const (
 	KindZone    Kind = "cnszones"
 	KindZoneKey Kind = "cnskeys"
 	KindTSIG    Kind = "tsigkeys"
 	KindNaming  Kind = "namings"
 	KindAbsence Kind = "absences"
+	KindVoid    Kind = "voids"
 )
 
 // Zone is a DNS zone that operators made, or whose settings they changed.
@@ -96,6 +97,17 @@ type Absence struct {
 	By    nereid.Host // who saw it first
 }
 
+// Void says that a container will never be: a host was asked to create it, did not answer, and was given up. The create
+// of a container takes place only while there is none.
+type Void struct {
+	Meta
+	Account   nereid.Account
+	Container nereid.ContainerID
+	Since     time.Time
+}
+
+func (r *Void) kind() Kind    { return KindVoid }
+func (r *Void) key() string   { return key(KindVoid, string(r.Account), string(r.Container)) }
 func (r *Zone) kind() Kind    { return KindZone }
 func (r *ZoneKey) kind() Kind { return KindZoneKey }
 func (r *TSIG) kind() Kind    { return KindTSIG }
@@ -125,6 +137,8 @@ func newNamesRecord(k Kind) Record {
 		return &Naming{}
 	case KindAbsence:
 		return &Absence{}
+	case KindVoid:
+		return &Void{}
 	}
 	return nil
 }
@@ -145,6 +159,8 @@ type namesIndexes struct {
 	keysOf    *grouping[string, *ZoneKey]
 	everyTSIG *grouping[whole, *TSIG]
 	everyGone *grouping[whole, *Absence]
+	voids     *table[owned[nereid.ContainerID], *Void]
+	everyVoid *grouping[whole, *Void]
 }
 
 func (x *indexes) indexNames() {
@@ -161,12 +177,16 @@ func (x *indexes) indexNames() {
 	x.absences = newTable(func(r *Absence) nereid.Host { return r.Host })
 	x.everyGone = groupBy(x.absences, func(a, b *Absence) int { return strings.Compare(string(a.Host), string(b.Host)) },
 		func(_ *Absence, in func(whole)) { in(whole{}) })
+	x.voids = newTable(func(r *Void) owned[nereid.ContainerID] { return owned[nereid.ContainerID]{r.Account, r.Container} })
+	x.everyVoid = groupBy(x.voids, func(a, b *Void) int { return strings.Compare(string(a.Container), string(b.Container)) },
+		func(_ *Void, in func(whole)) { in(whole{}) })
 }
 
 // namesIndexers are the name service's part of indexersByKind.
 func (x *indexes) namesIndexers(byKind map[Kind]indexer) {
 	maps.Copy(byKind, map[Kind]indexer{
 		KindZone: x.zones, KindZoneKey: x.zoneKeys, KindTSIG: x.tsig, KindNaming: x.namings, KindAbsence: x.absences,
+		KindVoid: x.voids,
 	})
 }
 
@@ -190,8 +210,14 @@ func (v *View) Naming(a nereid.Account, id nereid.ContainerID) (*Naming, bool) {
 	return lookup(v, v.namings, owned[nereid.ContainerID]{a, id})
 }
 
+// Absence of a host that cannot be reached.
+func (v *View) Absence(h nereid.Host) (*Absence, bool) { return lookup(v, v.absences, h) }
+
 // Absences are the hosts that cannot be reached, by name.
 func (v *View) Absences() []*Absence { return listOf(v, v.everyGone, whole{}) }
+
+// Voids are the containers that will never be, by id.
+func (v *View) Voids() []*Void { return listOf(v, v.everyVoid, whole{}) }
 
 // Clone copies a zone with all it holds.
 func (r *Zone) Clone() *Zone {

@@ -79,10 +79,14 @@ type JoinToken struct {
 // Container is one container, whatever its state. Only its Host writes it.
 type Container struct {
 	Meta
-	Account  nereid.Account
-	ID       nereid.ContainerID
-	Name     string      // without the leading slash
-	Host     nereid.Host // the owner
+	Account nereid.Account
+	ID      nereid.ContainerID
+	Name    string      // without the leading slash
+	Host    nereid.Host // the owner
+	// Leaving: its owner ends its process to give it to another host. From is the owner it had, until it runs at its new
+	// one; meanwhile it has its addresses and ports.
+	Leaving  bool        `json:",omitempty"`
+	From     nereid.Host `json:",omitempty"`
 	Created  time.Time
 	Image    string // the reference as the user wrote it
 	ImageID  nereid.ImageID

@@ -24,6 +24,8 @@ import (
 type Containers interface {
 	// CreateHere refuses with an error that has a method Refused() string.
 	CreateHere(ctx context.Context, id nereid.ContainerID, req backend.ContainerCreateConfig) (container.CreateResponse, error)
+	// PrepareHere makes ready for one that is to move here. It refuses likewise.
+	PrepareHere(ctx context.Context, id nereid.ContainerID) error
 }
 
 // Images has content.
@@ -42,6 +44,7 @@ type Volumes interface {
 // Paths of the routes.
 const (
 	CreatePath  = nereid.AdminPrefix + "/placed"
+	PreparePath = nereid.AdminPrefix + "/moving/"  // ID
 	UsagePath   = nereid.AdminPrefix + "/volumes/" // NAME
 	contentPath = nereid.ContentPrefix + "/v2/{name:.*}/"
 )
@@ -66,6 +69,7 @@ func Routes(c Containers, i Images, v Volumes) []router.Route {
 	h := handlers{c, i, v}
 	return []router.Route{
 		router.Post(CreatePath, h.create),
+		router.Post(PreparePath+"{id}", h.prepare),
 		router.Get(UsagePath+"{name}", h.usage),
 		router.Get(contentPath+"manifests/{digest}", h.manifest),
 		router.Head(contentPath+"manifests/{digest}", h.manifest),
@@ -80,15 +84,27 @@ func (h handlers) create(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	resp, err := h.containers.CreateHere(r.Context(), p.ID, p.Request)
+	if err != nil {
+		return refusal(w, err)
+	}
+	return answer.JSON(w, http.StatusCreated, resp)
+}
+
+func (h handlers) prepare(w http.ResponseWriter, r *http.Request) error {
+	if err := h.containers.PrepareHere(r.Context(), nereid.ContainerID(mux.Vars(r)["id"])); err != nil {
+		return refusal(w, err)
+	}
+	return answer.Nothing(w)
+}
+
+// refusal marks an error that is one.
+func refusal(w http.ResponseWriter, err error) error {
 	var no interface{ Refused() string }
 	if errors.As(err, &no) {
 		why, _ := json.Marshal(no.Refused()) // a header has one line; a string always encodes
 		w.Header().Set(RefusedHeader, string(why))
 	}
-	if err != nil {
-		return err
-	}
-	return answer.JSON(w, http.StatusCreated, resp)
+	return err
 }
 
 func (h handlers) usage(w http.ResponseWriter, r *http.Request) error {
