@@ -152,3 +152,86 @@ func TestFleetDrains(t *testing.T) {
 	})
 	assert.Equal(t, h1.Docker(t, "ps", "-q", "--filter", "node="+h2.Name), "")
 }
+
+// TestFleetOfFiveServers goes from one server to three and five and back to one, loses two of five on the way, and in the
+// end all of them, and comes back from a backup. Somebody asks for a page and for changes all the while.
+func TestFleetOfFiveServers(t *testing.T) {
+	f := fleetOf(t, lab.FleetOptions{Hosts: 1})
+	h1 := f.Hosts[0]
+	serve(t, h1, "--name", "web", "-p", "8080:80")
+	fetch(t, h1.From, "http://"+h1.Addr+":8080/")
+	end := asking(t, h1, "http://"+h1.Addr+":8080/")
+	written := 0
+	writes := func(at *lab.Host) {
+		t.Helper()
+		name := fmt.Sprint("v", written)
+		at.Docker(t, "volume", "create", name) // without a second try
+		written++
+		for _, h := range f.Hosts {
+			if h != at && h.Answers() {
+				h.Docker(t, "volume", "inspect", name)
+			}
+		}
+	}
+	servers := func() int { return strings.Count(h1.Nereid(t, "host", "ls"), " server ") }
+	for n := 2; n <= 5; n++ {
+		writes(f.Add(t, true))
+		writes(h1)
+		assert.Equal(t, servers(), n)
+	}
+
+	// A backup, as operators make it: the directories of one server, while its daemon is stopped.
+	h2 := f.Hosts[1]
+	backup := t.TempDir()
+	h2.Stop(t)
+	for _, dir := range []string{"etcd", "fleet"} {
+		assert.NilError(t, os.CopyFS(filepath.Join(backup, dir), os.DirFS(filepath.Join(h2.Dir, "data", dir))))
+	}
+	kept := written
+	fleetwide(t, "four of five write", func() bool { return h1.Try(t, "volume", "create", "four").Code == 0 })
+	h2.Start(t)
+
+	// Two of five are lost at once.
+	for _, h := range f.Hosts[3:] {
+		f.KillHost(t, h)
+	}
+	fleetwide(t, "three of five write", func() bool { return h1.Try(t, "volume", "create", "three").Code == 0 })
+	writes(f.Hosts[2])
+	fleetwide(t, "the loss is noticed", func() bool { return strings.Count(h1.Nereid(t, "host", "ls"), " unreachable ") == 2 })
+	for _, h := range f.Hosts[3:] {
+		h1.Nereid(t, "host", "rm", h.Name)
+		h.Removed = true
+		writes(h2)
+	}
+	assert.Equal(t, servers(), 3)
+	h1.Nereid(t, "host", "rm", "--force", f.Hosts[2].Name)
+	f.Hosts[2].Removed = true
+	assert.ErrorContains(t, f.Hosts[2].WaitExit(t), "exit status")
+	fleetwide(t, "two are left", func() bool { return servers() == 2 })
+	writes(h2)
+	asked, failed := end()
+	assert.Check(t, asked > 10)
+	assert.Check(t, is.Len(failed, 0), "of %d", asked)
+
+	// All are lost. A machine with the name and the address of the one that was kept gets the backup.
+	f.KillHost(t, h1)
+	h2.Kill9(t)
+	for _, dir := range []string{"etcd", "fleet"} {
+		at := filepath.Join(h2.Dir, "data", dir)
+		assert.NilError(t, os.RemoveAll(at))
+		assert.NilError(t, os.CopyFS(at, os.DirFS(filepath.Join(backup, dir))))
+	}
+	h2.StartWith(t, "--last-server")
+	assert.Equal(t, strings.Count(h2.Docker(t, "volume", "ls", "-q"), "v"), kept)
+	assert.Equal(t, h2.Docker(t, "ps", "--format", "{{.Names}}"), "web")
+	for i, h := range f.Hosts {
+		if i != 1 {
+			fleetwide(t, "the loss is noticed", func() bool { return h2.TryNereid(t, "host", "rm", h.Name).Code == 0 })
+			h.Removed = true
+		}
+	}
+	h2.Stop(t)
+	h2.Start(t)
+	assert.Equal(t, h2.Docker(t, "ps", "-aq"), "", "records of what ran on hosts that are gone go with them")
+	h2.Docker(t, "volume", "create", "after")
+}
