@@ -21,21 +21,51 @@ func where(t *testing.T, from *lab.Host, name string) string {
 	return from.Docker(t, "inspect", "-f", "{{.Node.Name}}", name)
 }
 
-// TestFleetPlacement is what a user sees of placement in a fleet of three, asked at the first host, where alone the
-// image was loaded.
+// blobs counts what a host has of images.
+func blobs(t *testing.T, h *lab.Host) int {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(h.Dir, "data/containerd/*/blobs/sha256/*"))
+	assert.NilError(t, err)
+	return len(found)
+}
+
+// TestFleetPlacement is what a user sees of placement in a fleet of three, and of images and volumes that find their way.
+// At first only the first host has an image.
 func TestFleetPlacement(t *testing.T) {
-	f := lab.NewFleet(t, lab.FleetOptions{Hosts: 3})
+	f := fleetOf(t, lab.FleetOptions{Hosts: 3, Servers: 1})
 	h1, h2, h3 := f.Hosts[0], f.Hosts[1], f.Hosts[2]
-	h1.Load(t, "busybox:latest", lab.Busybox(t))
+	assert.Equal(t, blobs(t, h2), 0)
 
 	t.Run("spread, with the image going along", func(t *testing.T) {
 		on := map[string]int{}
 		for i := range 6 {
 			name := fmt.Sprintf("web%d", i)
-			h1.Docker(t, "run", "-d", "--name", name, "busybox", "sleep", "600")
+			f.Hosts[i%3].Docker(t, "run", "-d", "--name", name, "busybox", "sleep", "600")
 			on[where(t, h2, name)]++
 		}
 		assert.DeepEqual(t, on, map[string]int{h1.Name: 2, h2.Name: 2, h3.Name: 2})
+		for _, h := range f.Hosts {
+			assert.Equal(t, blobs(t, h), blobs(t, h1))
+		}
+	})
+	t.Run("from any endpoint", func(t *testing.T) {
+		runCases(t, h1, []cliCase{
+			{name: "no such host", args: "create -e constraint:node==nosuch busybox", code: 1, stderr: "no host fits"},
+			{name: "sizes", args: "ps -s --filter node=" + h2.Name + " --format {{.Size}}", out: "~virtual"},
+			{name: "a network for all", args: "network create net1", out: "~"},
+			{name: "connect one of another host", args: "network connect net1 web1", out: ""},
+			{name: "connected", args: "inspect -f '{{len .NetworkSettings.Networks}}' web1", out: "2"},
+			{name: "disconnect it", args: "network disconnect net1 web1", out: ""},
+			{name: "not the network's", args: "network rm net1", out: "net1"},
+			{name: "a volume there", args: "run --name user -v data:/data -e " + onHost(h2) + " busybox sh -c 'echo kept >/data/file'", out: ""},
+			{name: "follow it", args: "run --rm -v data:/data busybox cat /data/file", out: "kept"},
+			{name: "in use there", args: "volume rm data", code: 1, stderr: "volume is in use"},
+			{name: "prune there", args: "container prune -f", out: "~Deleted Containers:"},
+			{name: "remove it", args: "volume rm data", out: "data"},
+			{name: "disk usage", args: "system df", out: "~Local Volumes"},
+		})
+		left, err := os.ReadDir(filepath.Join(h2.Dir, "data/volumes/admin"))
+		assert.Check(t, err == nil && len(left) == 0 || os.IsNotExist(err), "the home keeps %v (%v)", left, err)
 	})
 	t.Run("in the foreground, wherever it runs", func(t *testing.T) {
 		for _, h := range f.Hosts {
@@ -139,6 +169,19 @@ func TestFleetPlacement(t *testing.T) {
 		for _, h := range f.Hosts {
 			assert.Equal(t, h.Docker(t, "images", "-q", "other"), "")
 		}
+	})
+	t.Run("what one host commits another runs, and saves", func(t *testing.T) {
+		h2.Docker(t, "exec", "web0", "touch", "/made")
+		h2.Docker(t, "commit", "web0", "made:1")
+		for _, h := range f.Hosts[:2] {
+			assert.Equal(t, h3.Docker(t, "run", "--rm", "-e", onHost(h), "made:1", "ls", "/made"), "/made")
+			h.Docker(t, "save", "-o", filepath.Join(t.TempDir(), "made.tar"), "made:1")
+		}
+	})
+	t.Run("all let go of an image", func(t *testing.T) {
+		h1.Docker(t, append([]string{"rm", "-f"}, strings.Fields(h1.Docker(t, "ps", "-aq"))...)...)
+		h1.Docker(t, "rmi", "made:1", "busybox")
+		fleetwide(t, "no host has any", func() bool { return blobs(t, h1)+blobs(t, h2)+blobs(t, h3) == 0 })
 	})
 }
 
