@@ -70,6 +70,21 @@ func TestVolumeDevices(t *testing.T) {
 		{name: "prune leaves devices", args: "volume prune -af", out: "~Total reclaimed space:"},
 		{name: "all are there", args: "volume ls -q", out: "bad\ndir\ndirro\ndisk\nmem\nmem2\nnet"},
 	})
+	t.Run("xfs", func(t *testing.T) {
+		if known, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(known), "\txfs\n") {
+			t.Skip("the kernel has no xfs")
+		}
+		img := filepath.Join(t.TempDir(), "xfs.img")
+		assert.NilError(t, os.WriteFile(img, nil, 0o600))
+		assert.NilError(t, os.Truncate(img, 320<<20)) // mkfs.xfs makes nothing below 300 MB
+		assert.Equal(t, h.On(t, "mkfs.xfs", "-q", img).Code, 0)
+		runCases(t, h, []cliCase{
+			{name: "create", args: "volume create -o type=xfs -o device=" + img + " -o o=loop big", out: "big"},
+			{name: "copy-up", args: "run --rm -v big:/www busybox cat /www/index.html", out: "hello from busybox"},
+			{name: "kept", args: "run --rm -v big:/m busybox sh -c 'cat /m/index.html; mount | grep -c \"/m type xfs\"'", out: "hello from busybox\n1"},
+			{name: "rm", args: "volume rm big", out: "big"},
+		})
+	})
 	assert.DeepEqual(t, volumeMounts(h), []string(nil))
 	h.Docker(t, "volume", "rm", "bad", "dir", "dirro", "disk", "mem", "mem2", "net")
 	left, err := os.ReadDir(dir)
