@@ -149,8 +149,19 @@ func (p *project) verbs(t *testing.T) {
 		}
 		return nil
 	})
-	if !p.old {
+	if p.old {
+		p.unknownVerbs(t)
+	} else {
 		p.newVerbs(t)
+	}
+}
+
+// unknownVerbs are those of the newer versions that docker-compose 1.29 has not, whatever engine it talks to.
+func (p *project) unknownVerbs(t *testing.T) {
+	t.Helper()
+	for _, verb := range []string{"cp", "wait", "stats", "watch", "ls", "volumes"} {
+		r := p.try(t, verb)
+		assert.Assert(t, r.Code != 0 && strings.Contains(r.Combined(), "No such command: "+verb), "%s: %s", verb, r.Combined())
 	}
 }
 
