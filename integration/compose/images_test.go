@@ -72,12 +72,18 @@ var nginx = lab.Debian{
 func newHost(t *testing.T) *lab.Host {
 	t.Helper()
 	h := lab.NewWithBusybox(t)
+	loadImages(t, h)
+	return h
+}
+
+// loadImages gives a host the images of the applications.
+func loadImages(t *testing.T, h *lab.Host) {
+	t.Helper()
 	for _, d := range []lab.Debian{postgres, redis, nginx} {
 		h.LoadDebian(t, d)
 	}
 	h.Load(t, "shop-api:latest", lab.GoImageOf(t, "api", "./shop/api"))
 	h.Load(t, "queue:latest", lab.GoImageOf(t, "queue", "./queue/program"))
-	return h
 }
 
 // application copies an application's files to a folder that a test may change.

@@ -31,8 +31,8 @@ func queue(t *testing.T, p *project) {
 	p.ownPorts(t)
 	p.scale(t)
 	p.verbs(t)
-	p.orphans(t)
 	p.foreground(t)
+	p.orphans(t) // the workers are gone from the file then
 	p.do(t, "down", "-v", "-t", "1")
 }
 
