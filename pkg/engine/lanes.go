@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -20,6 +21,10 @@ func newLane(kind string, places int) *lane {
 	return &lane{kind: kind, places: make(chan struct{}, places)}
 }
 
+// patience is how long a turn is waited for. Work that hangs, on a volume's server or a log's, must not keep everything
+// else of its kind from being done: who has waited so long goes without a place.
+const patience = 10 * time.Second
+
 // enter waits for a place; leave gives it back. It fails with the context's error, or when the daemon ends.
 func (l *lane) enter(ctx context.Context, down <-chan struct{}) (leave func(), err error) {
 	leave = func() { <-l.places }
@@ -30,9 +35,13 @@ func (l *lane) enter(ctx context.Context, down <-chan struct{}) (leave func(), e
 	}
 	l.waiting.Add(1)
 	defer l.waiting.Add(-1)
+	enough := time.NewTimer(patience)
+	defer enough.Stop()
 	select {
 	case l.places <- struct{}{}:
 		return leave, nil
+	case <-enough.C:
+		return func() {}, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-down:

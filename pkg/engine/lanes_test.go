@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"gotest.tools/v3/assert"
@@ -54,4 +55,20 @@ func TestWaitingForAPlaceEnds(t *testing.T) {
 	leave()
 	_, err = l.enter(t.Context(), nil)
 	assert.NilError(t, err)
+}
+
+// Work that hangs does not keep the rest from being done.
+func TestPatienceEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane("start", 1)
+		_, err := l.enter(t.Context(), nil)
+		assert.NilError(t, err)
+		begin := time.Now()
+		leave, err := l.enter(t.Context(), nil)
+		assert.NilError(t, err)
+		assert.Equal(t, time.Since(begin), patience)
+		leave()
+		assert.Equal(t, len(l.places), 1, "the place is the other's")
+		assert.Equal(t, l.waiting.Load(), int64(0))
+	})
 }
