@@ -97,7 +97,14 @@ zone:
 		assert.Check(t, results[0].perSecond >= 5*results[1].perSecond || results[0].cpu*5 <= results[1].cpu,
 			"%s: %.0f/s is not 5 times CoreDNS's %.0f/s", kind, results[0].perSecond, results[1].perSecond)
 	}
-	keep(t, "bench-dns", fmt.Sprintf("%s. %d records, medians of %d rounds of %s in turns.\n\n%s", machine(), dnsRecords, dnsRounds, dnsTime, table.String()))
+	keep(t, "bench-dns", fmt.Sprintf("%s, %d records, medians of %d rounds of %s in turns%s.\n\n%s", machine(), dnsRecords, dnsRounds, dnsTime, busy(), table.String()))
+}
+
+// busy says what else the machine did.
+func busy() string {
+	b, _ := os.ReadFile("/proc/loadavg")
+	load, _, _ := strings.Cut(string(b), " ")
+	return ", load " + load
 }
 
 func build(t *testing.T, what, to string) {

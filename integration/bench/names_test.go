@@ -117,7 +117,7 @@ func TestBenchNames(t *testing.T) {
 		fmt.Fprintf(&table, "| %s | %d | %.0f ms | %.0f ms | %.0f ms | p99 < %.0f ms | %s |\n", row.what, len(row.times), p(0.5), p(0.99), row.times[len(row.times)-1], row.target, met)
 	}
 	t.Logf("\n%s", table.String())
-	keep(t, "bench-names", machine()+"\n\n"+table.String())
+	keep(t, "bench-names", machine()+busy()+".\n\n"+table.String())
 }
 
 // began is when a container's process ran for the n-th time: it has said what the machine's uptime was then, to a
