@@ -140,7 +140,9 @@ func TestKillAtOnce(t *testing.T) {
 		assert.NilError(t, os.WriteFile(filepath.Join(dir, "freezer.state"), []byte(state+"\n"), 0o600))
 		return func(r record) { r["cgroup_paths"] = map[string]string{"freezer": dir} }
 	}
-	shared := func(r record) { r["config"] = map[string]any{"namespaces": []map[string]string{{"type": "NEWPID", "path": "/proc/1/ns/pid"}}} }
+	shared := func(r record) {
+		r["config"] = map[string]any{"namespaces": []map[string]string{{"type": "NEWPID", "path": "/proc/1/ns/pid"}}}
+	}
 	host := func(r record) { r["config"] = map[string]any{"namespaces": []map[string]string{{"type": "NEWNS"}}} }
 	for _, c := range []struct {
 		name   string
