@@ -198,7 +198,7 @@ func (f *Fabric) addVeth(nl *rtnl, ns *os.File, b *bridge, p plug) (retErr error
 		return err
 	}
 	index := made[1].index()
-	_, err = nl.do(setMaster(index, b.index), setPort(index, !optionsOf(p.Network).ICC), setUp(index))
+	_, err = nl.do(setMaster(index, b.index), setPort(index, !optionsOf(p.Network).ICC), setBehind(index, mac), setUp(index))
 	return err
 }
 

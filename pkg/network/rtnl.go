@@ -196,6 +196,19 @@ func setPort(index int, apart bool) request {
 	})
 }
 
+// setBehind tells a link's bridge what hardware address lies behind the link. Left to itself it believes what it saw last:
+// the address behind the link to another host, where the container was that had this one's address before it.
+func setBehind(index int, mac net.HardwareAddr) request {
+	header := make([]byte, unix.SizeofNdMsg)
+	header[0] = unix.AF_BRIDGE
+	binary.NativeEndian.PutUint32(header[4:], uint32(index))
+	binary.NativeEndian.PutUint16(header[8:], unix.NUD_NOARP)
+	header[10] = unix.NTF_MASTER
+	return newRequest("bridge entry "+mac.String(), unix.RTM_NEWNEIGH, changes|netlink.Create|netlink.Replace, header, func(a *netlink.AttributeEncoder) {
+		a.Bytes(unix.NDA_LLADDR, mac)
+	})
+}
+
 func setUp(index int) request {
 	return newRequest("bring up", unix.RTM_NEWLINK, changes, ifInfo(unix.AF_UNSPEC, index, unix.IFF_UP, unix.IFF_UP), nil)
 }

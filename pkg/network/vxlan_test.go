@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -43,6 +44,42 @@ func TestRemotesFollow(t *testing.T) {
 	assert.NilError(t, f.Remove(t.Context(), b.id))
 	assert.NilError(t, f.RemoveNetwork(t.Context(), n))
 	assert.Check(t, !f.linkExists(f.names.tunnel(n.VNI)))
+}
+
+// TestAddressComesFromAnotherHost: a container gets the address of one that was on another host, which the bridge has
+// heard from there. Who asks for it through the tunnel finds it without its having spoken.
+func TestAddressComesFromAnotherHost(t *testing.T) {
+	f := newFabric(t, func(c *Config) {
+		c.Advertise = netip.MustParseAddr("192.0.2.1")
+		c.Others = func() bool { return true }
+	})
+	machine(t)
+	n := dualNetwork(0x123457)
+	dualBox(t, f, 2, n)
+	there := attachment(n, 0, 3).Endpoint
+	assert.NilError(t, f.SetRemotes(t.Context(), n, []Remote{{MAC: there.MAC, Address: there.Address.Addr(), Host: netip.MustParseAddr("192.0.2.2")}}))
+	mac, err := net.ParseMAC(there.MAC)
+	assert.NilError(t, err)
+	heard := func(link string) *netlink.Neigh {
+		l, err := f.nl.LinkByName(link)
+		assert.NilError(t, err)
+		return &netlink.Neigh{LinkIndex: l.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER, State: netlink.NUD_NOARP, HardwareAddr: mac}
+	}
+	far := heard(f.names.tunnel(n.VNI))
+	assert.NilError(t, f.nl.NeighSet(far))
+
+	b, _ := dualBox(t, f, 3, n)
+	assert.NilError(t, f.SetRemotes(t.Context(), n, nil))
+	near := heard(f.names.veth(b.to[0].Endpoint.ID))
+	entries, err := f.nl.NeighList(0, unix.AF_BRIDGE)
+	assert.NilError(t, err)
+	var at []int
+	for _, e := range entries {
+		if e.HardwareAddr.String() == there.MAC && e.MasterIndex != 0 {
+			at = append(at, e.LinkIndex)
+		}
+	}
+	assert.DeepEqual(t, at, []int{near.LinkIndex})
 }
 
 // tunnelEntries are where a tunnel sends frames, and the addresses it answers for.
