@@ -81,23 +81,27 @@ func TestFleetUpgrade(t *testing.T) {
 	}
 }
 
+// others drains or resumes all hosts but one.
+func others(t *testing.T, f *lab.Fleet, but *lab.Host, verb string) {
+	t.Helper()
+	for _, h := range f.Hosts {
+		if h != but {
+			but.Nereid(t, "host", verb, h.Name)
+		}
+	}
+}
+
 // TestFleetDrains empties a host: what can go on elsewhere does, with all that is its own, and what cannot is named.
 func TestFleetDrains(t *testing.T) {
 	f := fleetOf(t, lab.FleetOptions{Hosts: 3})
 	h1, h2 := f.Hosts[0], f.Hosts[1]
 	h1.Docker(t, "network", "create", "app")
-	for _, h := range f.Hosts {
-		if h != h2 {
-			h1.Nereid(t, "host", "drain", h.Name)
-		}
-	}
+	others(t, f, h2, "drain")
 	serve(t, h1, "--name", "web", "--restart", "always", "--network", "app", "--network-alias", "www", "-p", "8080:80", "--health-cmd", "true", "--health-interval", "100ms")
 	h1.Docker(t, "run", "-d", "--name", "db", "--restart", "always", "-v", "data:/data", "busybox", "sleep", "600")
 	h1.Docker(t, "run", "-d", "--name", "plain", "busybox", "sleep", "600")
 	h1.Docker(t, "run", "-d", "--name", "here", "--restart", "always", "-e", onHost(h2), "busybox", "sleep", "600")
-	for _, h := range f.Hosts {
-		h1.Nereid(t, "host", "resume", h.Name)
-	}
+	others(t, f, h2, "resume")
 	fleetwide(t, "all take containers", func() bool { return !strings.Contains(h2.Nereid(t, "host", "ls"), "draining") })
 	serveOn(t, h1, h1, "client", "--network", "app")
 	reach(t, h1, "client", "www")
@@ -131,14 +135,14 @@ func TestFleetDrains(t *testing.T) {
 	h1.Nereid(t, "host", "resume", h2.Name)
 	fleetwide(t, "all take containers", func() bool { return !strings.Contains(h2.Nereid(t, "host", "ls"), "draining") })
 	h1.Docker(t, "rm", "-f", "here", "plain", "db", "web")
-	for i := range 3 { // one of them goes to h2
-		h1.Docker(t, "run", "-d", "--name", fmt.Sprint("slow", i), "--restart", "always", "--stop-timeout", "5", "busybox", "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
-	}
-	slow := h1.Docker(t, "ps", "--filter", "node="+h2.Name, "--format", "{{.Names}}")
-	assert.Assert(t, slow != "" && !strings.Contains(slow, "\n"), slow)
+	others(t, f, h2, "drain")
+	h1.Docker(t, "run", "-d", "--name", "slow", "--restart", "always", "--stop-timeout", "5", "busybox", "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+	assert.Equal(t, where(t, h1, "slow"), h2.Name)
+	others(t, f, h2, "resume")
+	fleetwide(t, "all take containers", func() bool { return !strings.Contains(h2.Nereid(t, "host", "ls"), "draining") })
 	drain := make(chan lab.Result, 1)
 	go func() { drain <- h1.TryNereid(t, "host", "drain", h2.Name) }()
-	id := h1.Docker(t, "inspect", "-f", "{{.Id}}", slow)
+	id := h1.Docker(t, "inspect", "-f", "{{.Id}}", "slow")
 	fleetwide(t, "the drain has begun", func() bool {
 		log, err := os.ReadFile(filepath.Join(h2.Dir, "daemon.log"))
 		assert.NilError(t, err)
@@ -148,7 +152,7 @@ func TestFleetDrains(t *testing.T) {
 	assert.Assert(t, (<-drain).Code != 0)
 	h2.Start(t)
 	fleetwide(t, "it moved", func() bool {
-		return where(t, h1, slow) != h2.Name && h1.Docker(t, "inspect", "-f", "{{.State.Status}}", slow) == "running"
+		return where(t, h1, "slow") != h2.Name && h1.Docker(t, "inspect", "-f", "{{.State.Status}}", "slow") == "running"
 	})
 	assert.Equal(t, h1.Docker(t, "ps", "-q", "--filter", "node="+h2.Name), "")
 }
