@@ -184,11 +184,17 @@ func (e *embedded) initAll(ctx context.Context, tasks []Key) error {
 	return nil
 }
 
+// makeDirs makes containerd's directories. Through the state's the users of containers with a user namespace come to
+// their root file systems.
 func (e *embedded) makeDirs() error {
-	for dir, mode := range map[string]os.FileMode{
-		e.root: 0o700, e.state: 0o711, e.socketDir: 0o700, filepath.Join(e.root, "tmpmounts"): 0o700,
-	} {
-		if err := os.MkdirAll(dir, mode); err != nil {
+	if err := os.MkdirAll(e.state, 0o711); err != nil {
+		return err
+	}
+	if err := os.Chmod(e.state, 0o711); err != nil { // it may be there, made with another's mode
+		return err
+	}
+	for _, dir := range []string{e.root, e.socketDir, filepath.Join(e.root, "tmpmounts")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
