@@ -14,7 +14,7 @@ const eventAge = 24 * time.Hour
 
 // DefaultEvents is how many events are kept: one of a container with ten labels takes 1.7 KB of memory, with its place in
 // etcd's index.
-const DefaultEvents = 10_000
+const DefaultEvents = 100_000
 
 // ring holds the events not yet expired, in fleet order: by revision, and by the op's place within one. Reading and
 // changing it needs the view's lock.
