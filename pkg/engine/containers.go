@@ -61,8 +61,9 @@ func NewContainers(d Deps, n *Networks, v *Volumes, i *Images) *Containers {
 	}
 }
 
-// Run gives up ports that others took over and takes up containers that other hosts gave to this one, until the context ends, then forgets the restarts still waiting and returns
-// when those under way are done. Containers run on: a later Adopt takes up what was left.
+// Run gives up ports that others took over and takes up containers that other hosts gave to this one, until the context
+// ends. Then it forgets the restarts still waiting and returns when those under way are done. Containers run on: a later
+// Adopt takes up what was left.
 func (c *Containers) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { c.yieldPorts(ctx); return nil })

@@ -27,7 +27,7 @@ func beside(v *state.View, img *state.Image) []*state.Image {
 	})
 }
 
-// named is the image that has the names of those of one index: the image itself, unless it has none and another has.
+// namedOf is the image that has the names of those of one index: the image itself, unless it has none and another has.
 func namedOf(v *state.View, img *state.Image) *state.Image {
 	if len(v.TagsOf(img.Account, img.ID)) > 0 {
 		return img

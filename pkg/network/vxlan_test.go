@@ -12,11 +12,17 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-func TestRemotesFollow(t *testing.T) {
-	f := newFabric(t, func(c *Config) {
+// fleetFabric is that of a host with others.
+func fleetFabric(t *testing.T) *Fabric {
+	t.Helper()
+	return newFabric(t, func(c *Config) {
 		c.Advertise = netip.MustParseAddr("192.0.2.1")
 		c.Others = func() bool { return true }
 	})
+}
+
+func TestRemotesFollow(t *testing.T) {
+	f := fleetFabric(t)
 	machine(t)
 	n := dualNetwork(0x123456)
 	one := Remote{MAC: "02:42:0a:c8:56:09", Address: netip.MustParseAddr("10.200.86.9"), Address6: netip.MustParseAddr("fd00:200:56::9"), Host: netip.MustParseAddr("192.0.2.2")}
@@ -49,10 +55,7 @@ func TestRemotesFollow(t *testing.T) {
 // TestAddressComesFromAnotherHost: a container gets the address of one that was on another host, which the bridge has
 // heard from there. Who asks for it through the tunnel finds it without its having spoken.
 func TestAddressComesFromAnotherHost(t *testing.T) {
-	f := newFabric(t, func(c *Config) {
-		c.Advertise = netip.MustParseAddr("192.0.2.1")
-		c.Others = func() bool { return true }
-	})
+	f := fleetFabric(t)
 	machine(t)
 	n := dualNetwork(0x123457)
 	dualBox(t, f, 2, n)
