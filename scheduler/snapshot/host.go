@@ -277,8 +277,16 @@ func (s *Snapshot) Share(slot int, asked Resources) float64 {
 	return max(
 		part(h.used.Memory+asked.Memory, h.Capacity.Memory),
 		part(h.used.CPUs+asked.CPUs, h.Capacity.CPUs),
-		part(int64(h.held+1)*1e9/nominalPerCPU, h.Capacity.CPUs),
+		float64(h.held+1)*s.Place(slot),
 	)
+}
+
+// Place is the share of a host's capacity that a container takes which reserves nothing.
+func (s *Snapshot) Place(slot int) float64 {
+	if cpus := s.slots[slot].Capacity.CPUs; cpus > 0 {
+		return 1e9 / nominalPerCPU / float64(cpus)
+	}
+	return 0
 }
 
 // PortTaken tells whether a container of the host has a port.
