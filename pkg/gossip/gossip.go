@@ -36,20 +36,21 @@ type Config struct {
 }
 
 // Times of the rumour: a host that dies is suspected within some two seconds and unreachable half a second later, so that
-// names of what ran there are gone within about three.
+// names of what ran there are gone within three.
 const (
-	probeInterval = 500 * time.Millisecond
-	probeTimeout  = 200 * time.Millisecond
+	// Asking often finds the dead soon; that a host has long to answer a suspicion spares one that is only busy.
+	probeInterval = 250 * time.Millisecond
+	probeTimeout  = 125 * time.Millisecond
 	gossipEvery   = 100 * time.Millisecond
 	// A host with three others to ask in its place is given up after suspicion × log10(hosts) × the interval.
-	suspicion = 3
+	suspicion = 6
 	// patience bounds how much slower a host asks that hears from nobody: its own network may be at fault, but its
 	// users wait for an answer all the same.
 	patience = 2
 	// syncEvery is how often two hosts compare all they know.
 	syncEvery = 15 * time.Second
 	// graceTime is how long a host that was given up is suspect before it is unreachable.
-	graceTime = 500 * time.Millisecond
+	graceTime = 250 * time.Millisecond
 	// tellEvery is how often a host says how full it is, if that changed, and tellAnyway if it did not.
 	tellEvery  = time.Second
 	tellAnyway = 20 * time.Second
