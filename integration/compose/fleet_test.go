@@ -3,6 +3,7 @@
 package compose
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -29,6 +30,10 @@ func TestComposeOnAFleet(t *testing.T) {
 		})
 	}
 	t.Run("killed and started host by host", func(t *testing.T) {
+		// The shop's files are on the endpoint's host, and what mounts them runs there. That host is fuller than the others.
+		for i := range 3 {
+			f.Hosts[1].Docker(t, "create", "--name", fmt.Sprint("ballast", i), "-e", "constraint:node=="+f.Hosts[1].Name, "busybox")
+		}
 		p := newProject(t, f.Hosts[1], clients[0], "shop", application(t, "shop"))
 		p.up(t)
 		on := map[string]bool{}
@@ -49,6 +54,7 @@ func TestComposeOnAFleet(t *testing.T) {
 			p.wantNotes(t, "bread")
 		}
 		p.do(t, "down", "-v", "-t", "2")
+		f.Hosts[1].Docker(t, "rm", "ballast0", "ballast1", "ballast2")
 		p.wantNothingLeft(t)
 	})
 }
