@@ -293,7 +293,7 @@ func (s *soak) ask(name, method, path string, body any, want []int, patience tim
 	switch {
 	case err != nil && (!abandon || ctx.Err() == nil):
 		s.note(name, res.StatusCode, "%s %s: %d, and then %v", method, path, res.StatusCode, err)
-	case !slices.Contains(want, res.StatusCode) && !refusedByRunc(name, res.StatusCode, b):
+	case !slices.Contains(want, res.StatusCode) && !refusedAsDocker(name, res.StatusCode, b):
 		s.note(name, res.StatusCode, "%s %s: %d: %.300s", method, path, res.StatusCode, b)
 	default:
 		s.note(name, res.StatusCode, "")
@@ -301,9 +301,13 @@ func (s *soak) ask(name, method, path string, body any, want []int, patience tim
 	return res.StatusCode, b
 }
 
-// refusedByRunc tells of a start that fails because the command is not there: Docker's 400, with its words.
-func refusedByRunc(name string, status int, body []byte) bool {
-	return name == "start" && status == http.StatusBadRequest && bytes.Contains(body, []byte("executable file not found"))
+// refusedAsDocker tells whether a verb was refused with Docker's 400 and its words: a start whose command is not there, a rename
+// that another one was faster with.
+func refusedAsDocker(name string, status int, body []byte) bool {
+	words := map[string]string{
+		"start": "executable file not found", "rename": "the same name as its current name", "rename back": "the same name as its current name",
+	}[name]
+	return words != "" && status == http.StatusBadRequest && bytes.Contains(body, []byte(words))
 }
 
 // enough faults to see what is wrong.
