@@ -24,6 +24,8 @@ const (
 	// rewrite is the environment variable that has the figures written instead of compared.
 	rewrite = "ALLOCS"
 	runs    = 200
+	// tries are how often a path that exceeds its figure is measured again: what an earlier test left to do ends meanwhile.
+	tries = 5
 	// margin is what a path may exceed its figure by, as a part of it, and slack what it may besides: background work of
 	// the same process is counted, too.
 	margin = 0.2
@@ -37,35 +39,39 @@ func Check(t *testing.T, paths ...Path) {
 	if race {
 		t.Skip("the race detector changes what is allocated")
 	}
-	measured := make([]float64, len(paths))
-	for i, p := range paths {
-		measured[i] = testing.AllocsPerRun(runs, p.Do)
-	}
 	if os.Getenv(rewrite) == "write" {
-		write(t, paths, measured)
+		write(t, paths)
 		return
 	}
 	want := read(t)
-	for i, p := range paths {
+	for _, p := range paths {
 		figure, ok := want[p.Name]
 		if !ok {
 			t.Errorf("%s: no figure in %s: %s=write writes one", p.Name, file, rewrite)
 			continue
 		}
-		t.Logf("%s: %.0f allocations, figure %.0f", p.Name, measured[i], figure)
-		if exceeds(measured[i], figure) {
-			t.Errorf("%s: %.0f allocations, with a figure of %.0f: what made it more expensive? If it is worth that, %s=write", p.Name, measured[i], figure, rewrite)
+		measured := p.measure()
+		for range tries {
+			if exceeds(measured, figure) {
+				measured = min(measured, p.measure())
+			}
+		}
+		t.Logf("%s: %.0f allocations, figure %.0f", p.Name, measured, figure)
+		if exceeds(measured, figure) {
+			t.Errorf("%s: %.0f allocations, with a figure of %.0f: what made it more expensive? If it is worth that, %s=write", p.Name, measured, figure, rewrite)
 		}
 	}
 }
 
+func (p Path) measure() float64 { return testing.AllocsPerRun(runs, p.Do) }
+
 func exceeds(measured, figure float64) bool { return measured > figure*(1+margin)+slack }
 
-func write(t *testing.T, paths []Path, measured []float64) {
+func write(t *testing.T, paths []Path) {
 	t.Helper()
 	var b strings.Builder
-	for i, p := range paths {
-		fmt.Fprintf(&b, "%s\t%.0f\n", p.Name, measured[i])
+	for _, p := range paths {
+		fmt.Fprintf(&b, "%s\t%.0f\n", p.Name, p.measure())
 	}
 	assert.NilError(t, os.MkdirAll(filepath.Dir(file), 0o755))
 	assert.NilError(t, os.WriteFile(file, []byte(b.String()), 0o644))
