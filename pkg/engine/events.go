@@ -119,6 +119,9 @@ func (f eventFilter) include(e *state.Event) bool {
 
 // action matches the filter "event". Actions that carry details after a colon are found by their bare name too.
 func (f eventFilter) action(a events.Action) bool {
+	if !f.args.Contains("event") {
+		return true
+	}
 	for _, bare := range []events.Action{events.ActionHealthStatus, events.ActionExecCreate, events.ActionExecStart} {
 		if slices.Contains(f.args.Get("event"), string(bare)) {
 			return f.args.FuzzyMatch("event", string(a))
@@ -149,16 +152,15 @@ func (f eventFilter) actors(m *events.Message) bool {
 
 // image matches an image's own events and those of containers made from it, with and without its tag.
 func (f eventFilter) image(m *events.Message) bool {
+	if !f.args.Contains("image") {
+		return true
+	}
 	name := m.Actor.Attributes["image"]
 	if m.Type == events.ImageEventType {
 		name = m.Actor.Attributes["name"]
 	}
-	for _, candidate := range []string{m.Actor.ID, name, withoutTag(m.Actor.ID), withoutTag(name)} {
-		if f.args.ExactMatch("image", candidate) {
-			return true
-		}
-	}
-	return false
+	asked := func(ref string) bool { return f.args.ExactMatch("image", ref) }
+	return asked(m.Actor.ID) || asked(name) || asked(withoutTag(m.Actor.ID)) || asked(withoutTag(name))
 }
 
 func withoutTag(ref string) string {

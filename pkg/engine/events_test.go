@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -213,4 +214,32 @@ func TestSlowReaderLosesNothing(t *testing.T) {
 		}
 	}
 	assert.Equal(t, n, many)
+}
+
+// BenchmarkEventFilters passes as many events as are kept through the filters of one client.
+func BenchmarkEventFilters(b *testing.B) {
+	var all []*state.Event
+	for i := range state.DefaultEvents {
+		r := &state.Container{
+			Account: "bob", ID: nereid.ContainerID(fmt.Sprint("c", i%1000)), Name: fmt.Sprint("web", i%1000), Host: "h1", Image: "app:1",
+			Config: &container.Config{Labels: map[string]string{"tier": fmt.Sprint(i % 10)}},
+		}
+		all = append(all, containerEvent(r, events.ActionStart, nil))
+	}
+	for name, asked := range map[string]filters.Args{
+		"none":      filters.NewArgs(),
+		"container": filters.NewArgs(filters.Arg("container", "web7")),
+		"label":     filters.NewArgs(filters.Arg("label", "tier=7")),
+		"image":     filters.NewArgs(filters.Arg("image", "app")),
+		"event":     filters.NewArgs(filters.Arg("event", "die"), filters.Arg("event", "start")),
+	} {
+		f := eventFilter{account: "bob", args: asked}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				for _, e := range all {
+					f.include(e)
+				}
+			}
+		})
+	}
 }
