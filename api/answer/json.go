@@ -3,6 +3,7 @@ package answer
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http"
 
 	"github.com/docker/docker/api/types"
@@ -19,6 +20,14 @@ func JSON(w http.ResponseWriter, code int, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_, _ = w.Write(buf.Bytes()) // a client that has gone needs no answer
+	return nil
+}
+
+// EncodedJSON answers with what is JSON already.
+func EncodedJSON(w http.ResponseWriter, code int, v io.WriterTo) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = v.WriteTo(w) // a client that has gone needs no answer
 	return nil
 }
 

@@ -20,11 +20,14 @@ func ContainerList(v Version, list []*container.Summary) any {
 			c.HostConfig.Annotations = nil
 		}
 	}
-	if v < 48 {
+	if !NewestContainerList(v) {
 		return summaries(v, list)
 	}
 	return list
 }
+
+// NewestContainerList tells whether version v has the list's newest form, which ContainerList leaves alone.
+func NewestContainerList(v Version) bool { return v >= 48 }
 
 // Inspected is what an inspect of a container answers.
 type Inspected struct {

@@ -92,6 +92,15 @@ func (f *fakeContainers) List(ctx context.Context, opts container.ListOptions) (
 	return f.list(opts)
 }
 
+func (f *fakeContainers) ListJSON(ctx context.Context, opts container.ListOptions) (io.WriterTo, error) {
+	list, err := f.List(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := json.Marshal(list)
+	return bytes.NewReader(encoded), err
+}
+
 func (f *fakeContainers) Stats(ctx context.Context, _ string, stream, oneShot bool) (iter.Seq2[*container.StatsResponse, error], error) {
 	account(ctx)
 	return f.stats(ctx, stream, oneShot)

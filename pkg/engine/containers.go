@@ -28,6 +28,7 @@ type Containers struct {
 	alive func(pid int) bool
 
 	placement *placement
+	encoded   encodedSummaries
 
 	locks    keylock
 	removals removals

@@ -170,7 +170,7 @@ func (i *Images) summarize(img *state.Image, sel *imageSelection) (*imagetypes.S
 		RepoDigests: digests,
 		Size:        img.Size,
 		SharedSize:  -1,
-		Containers:  int64(len(i.State.View().ImageUsers(img.Account, img.ID))),
+		Containers:  int64(i.State.View().CountImageUsers(img.Account, img.ID)),
 		Labels:      labels,
 		Descriptor:  &target,
 	}, nil

@@ -22,9 +22,7 @@ func beside(v *state.View, img *state.Image) []*state.Image {
 	if img.Target.Digest == img.Manifest.Digest {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(v.Images(img.Account)), func(other *state.Image) bool {
-		return other.ID == img.ID || other.Target.Digest != img.Target.Digest
-	})
+	return slices.DeleteFunc(v.ImagesOfTarget(img.Account, img.Target.Digest), func(other *state.Image) bool { return other.ID == img.ID })
 }
 
 // namedOf is the image that has the names of those of one index: the image itself, unless it has none and another has.

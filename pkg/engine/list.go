@@ -21,32 +21,35 @@ import (
 // List answers from the view which of the account's containers pass the options, newest first. The summaries are the
 // caller's. Without a wish for sizes it asks nobody.
 func (c *Containers) List(ctx context.Context, opts container.ListOptions) ([]*container.Summary, error) {
+	l, err := c.selectListed(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	list := l.summaries()
+	if opts.Size {
+		return list, c.addSizes(ctx, l.account, list)
+	}
+	return list, nil
+}
+
+// selectListed selects what a list shows.
+func (c *Containers) selectListed(ctx context.Context, opts container.ListOptions) (*containerList, error) {
 	l := &containerList{c: c, view: c.State.View(), account: nereid.AccountFrom(ctx), now: time.Now(), shownAs: map[string]nereid.ImageID{}}
 	f, err := newListFilter(opts, l)
 	if err != nil {
 		return nil, err
 	}
-	list := []*container.Summary{}
-	for _, r := range l.view.Containers(l.account) {
-		var nets *container.NetworkSettings // made once, for the filter or the answer
-		settings := func() *container.NetworkSettings {
-			if nets == nil {
-				nets = c.networks.Settings(r)
-			}
-			return nets
-		}
-		d := f.decide(r, func() []container.Port { return portList(settings()) })
+	ports := func(r *state.Container) []container.Port { return portList(c.networks.Settings(r)) }
+	for _, r := range l.candidates(f) {
+		d := f.decide(r, ports)
 		if d == stop {
 			break
 		}
 		if d == show {
-			list = append(list, summary(r, l.imageName(r), c.Fleet.hostedStatus(r, l.now), settings()))
+			l.shown = append(l.shown, r)
 		}
 	}
-	if opts.Size {
-		return list, c.addSizes(ctx, l.account, list)
-	}
-	return list, nil
+	return l, nil
 }
 
 // sizesAtOnce bounds how many root file systems are measured at a time: it is disk work.
@@ -74,13 +77,22 @@ func (c *Containers) addSizes(ctx context.Context, a nereid.Account, list []*con
 	return group.Wait()
 }
 
-// containerList is what one list looks up.
+// containerList is what one list looks up, and what it shows.
 type containerList struct {
 	c       *Containers
 	view    *state.View
 	account nereid.Account
 	now     time.Time
 	shownAs map[string]nereid.ImageID // what references mean now; empty: nothing
+	shown   []*state.Container        // newest first
+}
+
+func (l *containerList) summaries() []*container.Summary {
+	list := make([]*container.Summary, 0, len(l.shown))
+	for _, r := range l.shown {
+		list = append(list, summary(r, l.imageName(r), l.c.Fleet.hostedStatus(r, l.now), l.c.networks.Settings(r)))
+	}
+	return list
 }
 
 // imageName is what a list calls a container's image: as the user did, unless that means another image by now, or none.
@@ -102,12 +114,10 @@ func (l *containerList) imageName(r *state.Container) string {
 }
 
 func (l *containerList) byPrefix(prefix string) (nereid.ContainerID, bool) {
-	var found []*state.Container
-	for _, r := range l.view.Containers(l.account) {
-		if prefix != "" && strings.HasPrefix(string(r.ID), prefix) {
-			found = append(found, r)
-		}
+	if prefix == "" {
+		return "", false
 	}
+	found := l.view.ContainersByPrefix(l.account, prefix, 2)
 	if len(found) != 1 {
 		return "", false
 	}

@@ -42,6 +42,8 @@ type listFilter struct {
 	publish, expose  map[nat.Port]bool
 	needPorts        bool
 	volumes, network []string
+	nodes            []string
+	byState          bool // status or health
 
 	shown int
 }
@@ -71,7 +73,8 @@ func newListFilter(opts container.ListOptions, look listLookup) (*listFilter, er
 		return nil, err
 	}
 	f := &listFilter{args: opts.Filters, all: opts.All, limit: max(opts.Limit, 0)}
-	f.volumes, f.network = f.args.Get("volume"), f.args.Get("network")
+	f.volumes, f.network, f.nodes = f.args.Get("volume"), f.args.Get("network"), f.args.Get("node")
+	f.byState = f.args.Contains("status") || f.args.Contains("health")
 	for _, v := range f.args.Get("name") {
 		f.names = append(f.names, newPattern(v))
 	}
@@ -196,7 +199,7 @@ func portSet(key string, values []string) (map[nat.Port]bool, error) {
 }
 
 // decide on the next container. ports are asked for only where a filter is about them.
-func (f *listFilter) decide(r *state.Container, ports func() []container.Port) decision {
+func (f *listFilter) decide(r *state.Container, ports func(*state.Container) []container.Port) decision {
 	if !f.identified(r) {
 		return skip
 	}
@@ -218,7 +221,7 @@ func (f *listFilter) decide(r *state.Container, ports func() []container.Port) d
 	if f.limit > 0 && f.shown == f.limit {
 		return stop
 	}
-	if !f.inState(r) || !f.usesThings(r) || f.needPorts && !f.hasPort(ports()) {
+	if !f.inState(r) || !f.usesThings(r) || f.needPorts && !f.hasPort(ports(r)) {
 		return skip
 	}
 	f.shown++
@@ -231,7 +234,7 @@ func (f *listFilter) identified(r *state.Container) bool {
 	if f.ids != nil && !f.ids[r.ID] {
 		return false
 	}
-	return len(f.names) == 0 || slices.ContainsFunc(f.names, func(p pattern) bool { return p.match("/"+r.Name) || p.match(r.Name) })
+	return len(f.names) == 0 || slices.ContainsFunc(f.names, func(p pattern) bool { return p.match(r.Name) || p.match("/"+r.Name) })
 }
 
 // labelled tells whether the container has all labels wanted, on one of the hosts wanted.
@@ -241,7 +244,7 @@ func (f *listFilter) labelled(r *state.Container) bool {
 			return false
 		}
 	}
-	return f.args.ExactMatch("node", string(r.Host))
+	return len(f.nodes) == 0 || slices.Contains(f.nodes, string(r.Host))
 }
 
 // labelWanted is a label that must be there, with a value where one was given.
@@ -257,17 +260,17 @@ func (f *listFilter) inState(r *state.Container) bool {
 			return false
 		}
 	}
-	return f.args.ExactMatch("status", r.State.Status) && f.args.ExactMatch("health", healthOf(r))
+	return !f.byState || f.args.ExactMatch("status", r.State.Status) && f.args.ExactMatch("health", healthOf(r))
 }
 
 func (f *listFilter) usesThings(r *state.Container) bool {
 	if f.byImage && !f.images[r.ImageID] {
 		return false
 	}
-	if f.args.Contains("volume") && !slices.ContainsFunc(r.Mounts, f.mounts) {
+	if len(f.volumes) > 0 && !slices.ContainsFunc(r.Mounts, f.mounts) {
 		return false
 	}
-	return !f.args.Contains("network") || f.onNetwork(r)
+	return len(f.network) == 0 || f.onNetwork(r)
 }
 
 // mounts tells whether a mount is the one asked for: by where it is, by its volume's name, or by its source where it
@@ -297,10 +300,23 @@ func (f *listFilter) hasPort(ports []container.Port) bool {
 	})
 }
 
+// wholeNames are the only names that the name filters match; none where one of them may match others.
+func (f *listFilter) wholeNames() []string {
+	var whole []string
+	for _, p := range f.names {
+		if p.whole == "" {
+			return nil
+		}
+		whole = append(whole, p.whole)
+	}
+	return whole
+}
+
 // pattern is a name as the filters take it: exactly, or a regular expression found anywhere in it.
 type pattern struct {
 	exact  string
 	search *regexp.Regexp // nil: it is none
+	whole  string         // the only name it matches, with or without a slash before it; empty: it may match others
 }
 
 func newPattern(s string) pattern {
@@ -308,7 +324,17 @@ func newPattern(s string) pattern {
 	if err != nil {
 		re = nil // Docker takes what is no expression for a plain name
 	}
-	return pattern{exact: s, search: re}
+	return pattern{exact: s, search: re, whole: wholeName(s)}
+}
+
+// plainName is an expression that stands for one name: "^web$", and with a slash as compose writes it.
+var plainName = regexp.MustCompile(`^\^(?:/\??)?([a-zA-Z0-9][a-zA-Z0-9_-]*)\$$`)
+
+func wholeName(expression string) string {
+	if m := plainName.FindStringSubmatch(expression); m != nil {
+		return m[1]
+	}
+	return ""
 }
 
 func (p pattern) match(s string) bool {

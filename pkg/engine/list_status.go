@@ -40,9 +40,7 @@ func (l *Liveness) hostedStatus(r *state.Container, now time.Time) string {
 // statusText is the state of a container as people read it in lists.
 func statusText(r *state.Container, now time.Time) string {
 	s := r.State
-	up := func(format string, more ...any) string {
-		return fmt.Sprintf("Up %s"+format, append([]any{units.HumanDuration(now.Sub(s.StartedAt))}, more...)...)
-	}
+	up := func(more string) string { return "Up " + units.HumanDuration(now.Sub(s.StartedAt)) + more }
 	switch s.Status {
 	case state.StatusPaused:
 		return up(" (Paused)")
@@ -53,7 +51,7 @@ func statusText(r *state.Container, now time.Time) string {
 		case container.Starting:
 			return up(" (health: starting)")
 		default:
-			return up(" (%s)", health)
+			return up(" (" + health + ")")
 		}
 	case state.StatusRestarting:
 		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, units.HumanDuration(now.Sub(s.FinishedAt)))

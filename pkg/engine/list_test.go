@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/backend"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
@@ -87,8 +89,6 @@ func (lookup) descendants(ref string) []nereid.ImageID {
 	return nil
 }
 
-var noPorts = func() []container.Port { return nil }
-
 func names(t *testing.T, opts container.ListOptions, ports func(*state.Container) []container.Port) []string {
 	t.Helper()
 	all := listed()
@@ -96,11 +96,7 @@ func names(t *testing.T, opts container.ListOptions, ports func(*state.Container
 	assert.NilError(t, err)
 	shown := []string{}
 	for _, r := range all {
-		get := noPorts
-		if ports != nil {
-			get = func() []container.Port { return ports(r) }
-		}
-		d := f.decide(r, get)
+		d := f.decide(r, ports)
 		if d == stop {
 			break
 		}
@@ -111,7 +107,8 @@ func names(t *testing.T, opts container.ListOptions, ports func(*state.Container
 	return shown
 }
 
-func TestContainerListFilters(t *testing.T) {
+// listCases are lists of listed.
+func listCases() map[string]listCase {
 	arg := func(pairs ...string) filters.Args {
 		a := filters.NewArgs()
 		for i := 0; i < len(pairs); i += 2 {
@@ -119,10 +116,7 @@ func TestContainerListFilters(t *testing.T) {
 		}
 		return a
 	}
-	for name, tc := range map[string]struct {
-		opts container.ListOptions
-		want []string
-	}{
+	return map[string]listCase{
 		"what runs":               {container.ListOptions{}, []string{"web2", "db", "flaky"}},
 		"all":                     {container.ListOptions{All: true}, []string{"web2", "db", "job", "flaky", "web"}},
 		"limit means any state":   {container.ListOptions{Limit: 3}, []string{"web2", "db", "job"}},
@@ -162,11 +156,120 @@ func TestContainerListFilters(t *testing.T) {
 		"no task":                 {container.ListOptions{Filters: arg("is-task", "false")}, []string{"web2", "db", "flaky"}},
 		"tasks":                   {container.ListOptions{Filters: arg("is-task", "true")}, []string{}},
 		"isolation is one":        {container.ListOptions{Filters: arg("isolation", "default")}, []string{"web2", "db", "flaky"}},
-	} {
+		"whole names":             {container.ListOptions{All: true, Filters: arg("name", "^/web$", "name", "^job$", "name", "^nobody$")}, []string{"job", "web"}},
+		"a whole name and others": {container.ListOptions{All: true, Filters: arg("name", "^web$", "name", "2$")}, []string{"web2", "web"}},
+		"before, of a label":      {container.ListOptions{All: true, Filters: arg("before", "job", "label", "tier=front")}, []string{"web"}},
+		"since, of a network":     {container.ListOptions{All: true, Filters: arg("since", "job", "network", "blue")}, []string{"web2"}},
+		"before, without it":      {container.ListOptions{All: true, Filters: arg("before", "job", "name", "^web$")}, []string{}},
+		"several networks":        {container.ListOptions{All: true, Filters: arg("network", "bridge", "network", "b1")}, []string{"web2", "db"}},
+		"several hosts":           {container.ListOptions{All: true, Filters: arg("node", "h2", "node", "h3")}, []string{"web2"}},
+		"another value":           {container.ListOptions{All: true, Filters: arg("label", "tier=no")}, []string{}},
+		"another host label":      {container.ListOptions{All: true, Filters: arg("label", "nereid.host=h3")}, []string{}},
+		"id and label":            {container.ListOptions{All: true, Filters: arg("id", "a1", "id", "e5", "label", "tier=front")}, []string{"web2", "web"}},
+	}
+}
+
+type listCase struct {
+	opts container.ListOptions
+	want []string
+}
+
+func TestContainerListFilters(t *testing.T) {
+	for name, tc := range listCases() {
 		t.Run(name, func(t *testing.T) {
 			assert.DeepEqual(t, names(t, tc.opts, nil), tc.want)
 		})
 	}
+}
+
+// TestListsFromIndexes lists the same from a state, where indexes leave most containers out before the filters look.
+func TestListsFromIndexes(t *testing.T) {
+	rig := newContainerRig(t)
+	rig.addImage("base", container.Config{})
+	rig.addImage("other", container.Config{Labels: map[string]string{"o": ""}})
+	image := func(name string) nereid.ImageID {
+		tag, ok := rig.store.View().Tag(nereid.Admin, "docker.io/library/"+name+":latest")
+		assert.Assert(t, ok)
+		return tag.Image
+	}
+	derived := &state.Image{Account: nereid.Admin, ID: "sha256:derived", Parent: image("base"), Config: []byte("{}")}
+	ops := []state.Op{state.Put(derived)}
+	enter := func(a nereid.Account, suffix string) {
+		for _, r := range listed() {
+			r.Account, r.ID, r.HostConfig = a, r.ID+nereid.ContainerID(suffix), &container.HostConfig{}
+			switch r.ImageID {
+			case "sha256:base":
+				r.ImageID = image("base")
+			case "sha256:other":
+				r.ImageID = image("other")
+			}
+			ops = append(ops, state.Create(r), state.Create(&state.Name{Account: a, Name: r.Name, Container: r.ID}))
+		}
+	}
+	enter(nereid.Admin, "")
+	enter("stranger", "f") // whose containers are nobody else's
+	_, err := rig.store.Commit(rig.ctx, ops...)
+	assert.NilError(t, err)
+	for name, tc := range listCases() {
+		t.Run(name, func(t *testing.T) {
+			shown := []string{}
+			list, err := rig.List(rig.ctx, tc.opts)
+			assert.NilError(t, err)
+			for _, s := range list {
+				shown = append(shown, strings.TrimPrefix(s.Names[0], "/"))
+			}
+			assert.DeepEqual(t, shown, tc.want)
+		})
+	}
+}
+
+// TestListJSON compares what is put together from summaries encoded before with an encoding of the list.
+func TestListJSON(t *testing.T) {
+	rig := newContainerRig(t)
+	check := func() {
+		t.Helper()
+		for range 2 { // encoded now, and kept
+			l, err := rig.selectListed(rig.ctx, container.ListOptions{All: true})
+			assert.NilError(t, err)
+			var got, want strings.Builder
+			n, err := listJSON{l}.WriteTo(&got)
+			assert.NilError(t, err)
+			enc := json.NewEncoder(&want)
+			enc.SetEscapeHTML(false)
+			assert.NilError(t, enc.Encode(l.summaries()))
+			assert.Equal(t, got.String(), want.String())
+			assert.Equal(t, n, int64(got.Len()))
+		}
+	}
+	check()
+	rig.create("web", func(s *spec) {
+		s.Labels = map[string]string{"State": "running", "Status": "", "HostConfig": "{", "a<b": `"Status":"","HostConfig":{`}
+		s.host.Annotations = map[string]string{"Status": "", "x": "ä"}
+	})
+	rig.create("job")
+	check()
+	assert.NilError(t, rig.Start(rig.ctx, "web"))
+	check()
+	assert.NilError(t, rig.Rename(rig.ctx, "job", "jobs"))
+	check()
+	rig.addImage("busybox", container.Config{Cmd: []string{"another"}}) // the name is another image's now
+	check()
+	assert.NilError(t, rig.Remove(rig.ctx, "web", backend.ContainerRmConfig{ForceRemove: true}))
+	check()
+}
+
+// TestEncodedSummariesAreBounded: those of containers that are gone are dropped, and what is kept is counted.
+func TestEncodedSummariesAreBounded(t *testing.T) {
+	rig := newContainerRig(t)
+	e, v := &rig.encoded, rig.store.View()
+	for i := range 5000 {
+		e.keep(v, nereid.ContainerID(fmt.Sprint("gone", i)), &encodedSummary{account: nereid.Admin, json: make([]byte, 100)})
+	}
+	assert.Assert(t, len(e.kept) <= 1000, "%d kept", len(e.kept))
+	assert.Equal(t, e.size, len(e.kept)*(100+encodedOverhead))
+	e.keep(v, "large", &encodedSummary{account: nereid.Admin, json: make([]byte, encodedMax)})
+	assert.Assert(t, e.kept["large"] == nil)
+	assert.Equal(t, e.size, len(e.kept)*(100+encodedOverhead))
 }
 
 func TestContainerListFiltersByPort(t *testing.T) {
@@ -307,7 +410,9 @@ func FuzzListFilter(f *testing.F) {
 		}
 		shown := 0
 		for _, r := range slices.Concat(all, all) {
-			d := flt.decide(r, func() []container.Port { return []container.Port{{PrivatePort: 1, PublicPort: 2, Type: "tcp"}} })
+			d := flt.decide(r, func(*state.Container) []container.Port {
+				return []container.Port{{PrivatePort: 1, PublicPort: 2, Type: "tcp"}}
+			})
 			if d == stop {
 				break
 			}

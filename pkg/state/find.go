@@ -28,9 +28,7 @@ func (v *View) FindContainer(a nereid.Account, ref string) (*Container, error) {
 			return c, nil
 		}
 	}
-	matches := v.containerIDs.upTo(2, a,
-		func(c *Container) bool { return string(c.ID) >= ref },
-		func(c *Container) bool { return strings.HasPrefix(string(c.ID), ref) })
+	matches := v.containersByPrefixLocked(a, ref, 2)
 	switch len(matches) {
 	case 0:
 		return nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)

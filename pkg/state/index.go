@@ -2,9 +2,12 @@ package state
 
 import (
 	"cmp"
+	"hash/maphash"
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 )
@@ -45,32 +48,36 @@ type indexes struct {
 	members      *table[nereid.Host, *Member]
 	joinTokens   *table[string, *JoinToken]
 
-	containersOf   *grouping[nereid.Account, *Container]
-	containerIDs   *grouping[nereid.Account, *Container]
-	containersOn   *grouping[nereid.Host, *Container]
-	containersIn   *grouping[nereid.NetworkID, *Container]
-	volumeUsers    *grouping[owned[string], *Container]
-	imageUsers     *grouping[owned[nereid.ImageID], *Container]
-	networksOf     *grouping[nereid.Account, *Network]
-	networkIDs     *grouping[nereid.Account, *Network]
-	everyNetwork   *grouping[whole, *Network]
-	addressesIn    *grouping[nereid.NetworkID, *Address]
-	everyPort      *grouping[whole, *Port]
-	volumesOf      *grouping[nereid.Account, *Volume]
-	imagesOf       *grouping[nereid.Account, *Image]
-	imageIDs       *grouping[nereid.Account, *Image]
-	tagsOfAccount  *grouping[nereid.Account, *Tag]
-	tagsOfImage    *grouping[owned[nereid.ImageID], *Tag]
-	everyAccount   *grouping[whole, *Account]
-	everyHost      *grouping[whole, *Host]
-	everyMember    *grouping[whole, *Member]
-	everyJoinToken *grouping[whole, *JoinToken]
-	indexersByKind map[Kind]indexer
+	containersOf       *grouping[nereid.Account, *Container]
+	containerIDs       *grouping[nereid.Account, *Container]
+	containersOn       *grouping[nereid.Host, *Container]
+	containersIn       *grouping[nereid.NetworkID, *Container]
+	containersOfNet    *grouping[owned[string], *Container] // by the network's name
+	containersLabelled *grouping[uint16, *Container]        // by labelGroup
+	volumeUsers        *grouping[owned[string], *Container]
+	imageUsers         *grouping[owned[nereid.ImageID], *Container]
+	networksOf         *grouping[nereid.Account, *Network]
+	networkIDs         *grouping[nereid.Account, *Network]
+	everyNetwork       *grouping[whole, *Network]
+	addressesIn        *grouping[nereid.NetworkID, *Address]
+	everyPort          *grouping[whole, *Port]
+	volumesOf          *grouping[nereid.Account, *Volume]
+	imagesOf           *grouping[nereid.Account, *Image]
+	imageIDs           *grouping[nereid.Account, *Image]
+	imagesOfTarget     *grouping[owned[digest.Digest], *Image]
+	tagsOfAccount      *grouping[nereid.Account, *Tag]
+	tagsOfImage        *grouping[owned[nereid.ImageID], *Tag]
+	everyAccount       *grouping[whole, *Account]
+	everyHost          *grouping[whole, *Host]
+	everyMember        *grouping[whole, *Member]
+	everyJoinToken     *grouping[whole, *JoinToken]
+	indexersByKind     map[Kind]indexer
+	labelSeed          maphash.Seed
 	namesIndexes
 }
 
 func newIndexes() *indexes {
-	x := &indexes{}
+	x := &indexes{labelSeed: maphash.MakeSeed()}
 	x.indexContainers()
 	x.indexNetworks()
 	x.indexVolumesAndImages()
@@ -90,15 +97,19 @@ func newIndexes() *indexes {
 func (x *indexes) indexContainers() {
 	t := newTable(func(r *Container) owned[nereid.ContainerID] { return owned[nereid.ContainerID]{r.Account, r.ID} })
 	byID := func(a, b *Container) int { return strings.Compare(string(a.ID), string(b.ID)) }
-	newest := func(a, b *Container) int {
-		return cmp.Or(newer(a.Created, b.Created), byID(a, b), strings.Compare(string(a.Account), string(b.Account)))
-	}
+	newest := NewestFirst
 	account := func(r *Container, in func(nereid.Account)) { in(r.Account) }
 	x.containers = t
 	x.containersOf = groupBy(t, newest, account)
 	x.containerIDs = groupBy(t, byID, account)
 	x.containersOn = groupBy(t, newest, func(r *Container, in func(nereid.Host)) { in(r.Host) })
 	x.containersIn = groupBy(t, newest, eachNetwork)
+	x.containersOfNet = groupBy(t, newest, func(r *Container, in func(owned[string])) {
+		for name := range r.Networks {
+			in(owned[string]{r.Account, name})
+		}
+	})
+	x.containersLabelled = groupBy(t, newest, x.eachLabel)
 	x.volumeUsers = groupBy(t, newest, eachVolume)
 	x.imageUsers = groupBy(t, newest, func(r *Container, in func(owned[nereid.ImageID])) {
 		in(owned[nereid.ImageID]{r.Account, r.ImageID})
@@ -112,6 +123,23 @@ func eachNetwork(r *Container, in func(nereid.NetworkID)) {
 			in(e.Network)
 		}
 	}
+}
+
+// labelGroups bounds the groups of labels: those that each container has another value of do not take a set each.
+const labelGroups = 1 << 14
+
+func (x *indexes) eachLabel(r *Container, in func(uint16)) {
+	if r.Config == nil {
+		return
+	}
+	for key, value := range r.Config.Labels {
+		in(x.labelGroup(r.Account, key, value))
+	}
+}
+
+// labelGroup is the group of a label with its value, which others may be in, too.
+func (x *indexes) labelGroup(a nereid.Account, key, value string) uint16 {
+	return uint16(maphash.Comparable(x.labelSeed, [3]string{string(a), key, value}) % labelGroups)
 }
 
 func eachVolume(r *Container, in func(owned[string])) {
@@ -153,8 +181,13 @@ func (x *indexes) indexVolumesAndImages() {
 	byID := func(a, b *Image) int { return strings.Compare(string(a.ID), string(b.ID)) }
 	account := func(r *Image, in func(nereid.Account)) { in(r.Account) }
 	x.images = newTable(func(r *Image) owned[nereid.ImageID] { return owned[nereid.ImageID]{r.Account, r.ID} })
-	x.imagesOf = groupBy(x.images, func(a, b *Image) int { return cmp.Or(newer(a.Created, b.Created), byID(a, b)) }, account)
+	newest := func(a, b *Image) int { return cmp.Or(newer(a.Created, b.Created), byID(a, b)) }
+	x.imagesOf = groupBy(x.images, newest, account)
 	x.imageIDs = groupBy(x.images, byID, account)
+
+	x.imagesOfTarget = groupBy(x.images, newest, func(r *Image, in func(owned[digest.Digest])) {
+		in(owned[digest.Digest]{r.Account, r.Target.Digest})
+	})
 
 	byRef := func(a, b *Tag) int { return strings.Compare(a.Ref, b.Ref) }
 	x.tags = newTable(func(r *Tag) owned[string] { return owned[string]{r.Account, r.Ref} })
@@ -178,6 +211,11 @@ func (x *indexes) indexFleet() {
 	x.everyJoinToken = groupBy(x.joinTokens, func(a, b *JoinToken) int {
 		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Hash, b.Hash))
 	}, func(_ *JoinToken, in func(whole)) { in(whole{}) })
+}
+
+// NewestFirst is the order of lists of containers.
+func NewestFirst(a, b *Container) int {
+	return cmp.Or(newer(a.Created, b.Created), strings.Compare(string(a.ID), string(b.ID)), strings.Compare(string(a.Account), string(b.Account)))
 }
 
 // newer orders times newest first.

@@ -2,12 +2,16 @@ package state
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
 // lookup is a table's record under the view's lock.
-func lookup[K comparable, R Record](v *View, t *table[K, R], id K) (R, bool) {
+func lookup[K comparable, R held](v *View, t *table[K, R], id K) (R, bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	r, ok := t.byID[id]
@@ -15,7 +19,7 @@ func lookup[K comparable, R Record](v *View, t *table[K, R], id K) (R, bool) {
 }
 
 // listOf is a group under the view's lock; the slice is the caller's.
-func listOf[G comparable, R Record](v *View, g *grouping[G, R], group G) []R {
+func listOf[G comparable, R held](v *View, g *grouping[G, R], group G) []R {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	return g.list(group)
@@ -35,6 +39,44 @@ func (v *View) ContainersOn(h nereid.Host) []*Container { return listOf(v, v.con
 // ContainersOnNetwork lists the containers with an endpoint on a network, newest first.
 func (v *View) ContainersOnNetwork(n nereid.NetworkID) []*Container {
 	return listOf(v, v.containersIn, n)
+}
+
+// ContainersOfNetwork lists an account's containers with an endpoint on a network of the name, or of an id that begins
+// so: those of each in their order, and one that is on several so often.
+func (v *View) ContainersOfNetwork(a nereid.Account, ref string) []*Container {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	list := v.containersOfNet.list(owned[string]{a, ref})
+	for id := range v.containersIn.sets {
+		if strings.HasPrefix(string(id), ref) {
+			list = append(list, v.containersIn.list(id)...)
+		}
+	}
+	return slices.DeleteFunc(list, func(c *Container) bool { return c.Account != a })
+}
+
+// ContainersLabelled lists an account's containers that have a label of their own with a value, newest first.
+func (v *View) ContainersLabelled(a nereid.Account, key, value string) []*Container {
+	return slices.DeleteFunc(listOf(v, v.containersLabelled, v.labelGroup(a, key, value)), func(c *Container) bool {
+		if c.Account != a || c.Config == nil {
+			return true
+		}
+		has, ok := c.Config.Labels[key]
+		return !ok || has != value
+	})
+}
+
+// ContainersByPrefix returns an account's containers whose id starts so, at most n of them, by id.
+func (v *View) ContainersByPrefix(a nereid.Account, prefix string, n int) []*Container {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.containersByPrefixLocked(a, prefix, n)
+}
+
+func (v *View) containersByPrefixLocked(a nereid.Account, prefix string, n int) []*Container {
+	return v.containerIDs.upTo(n, a,
+		func(c *Container) bool { return string(c.ID) >= prefix },
+		func(c *Container) bool { return strings.HasPrefix(string(c.ID), prefix) })
 }
 
 // Name is the claim of a container name, without the leading slash.
@@ -118,6 +160,18 @@ func (v *View) Tags(a nereid.Account) []*Tag { return listOf(v, v.tagsOfAccount,
 // TagsOf lists the tags of an image, by reference.
 func (v *View) TagsOf(a nereid.Account, id nereid.ImageID) []*Tag {
 	return listOf(v, v.tagsOfImage, owned[nereid.ImageID]{a, id})
+}
+
+// ImagesOfTarget lists an account's images that came by one manifest or index, newest first.
+func (v *View) ImagesOfTarget(a nereid.Account, target digest.Digest) []*Image {
+	return listOf(v, v.imagesOfTarget, owned[digest.Digest]{a, target})
+}
+
+// CountImageUsers counts ImageUsers.
+func (v *View) CountImageUsers(a nereid.Account, id nereid.ImageID) int {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.imageUsers.size(owned[nereid.ImageID]{a, id})
 }
 
 // ImageUsers are the containers made from an image, running or not, newest first.

@@ -11,7 +11,7 @@ import (
 const blockMax = 512
 
 // ordered is a sorted set, cheap to change anywhere and to walk in order: a list of sorted blocks.
-type ordered[T any] struct {
+type ordered[T comparable] struct {
 	cmp    func(a, b T) int
 	blocks [][]T
 	size   int
@@ -55,10 +55,10 @@ func (o *ordered[T]) put(x T) {
 	}
 }
 
-// remove takes x's equal out, if it is there.
+// remove takes x out, if it is there itself and not another that is its equal.
 func (o *ordered[T]) remove(x T) {
 	block, at, found := o.find(x)
-	if !found {
+	if !found || o.blocks[block][at] != x {
 		return
 	}
 	o.size--

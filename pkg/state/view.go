@@ -117,13 +117,14 @@ func (v *View) replaceLocked(c change) {
 		return
 	}
 	index := v.indexersByKind[c.kind]
-	if old != nil {
-		index.drop(old)
-		delete(v.records, c.key)
-	}
 	if c.rec != nil {
 		index.add(c.rec)
 		v.records[c.key] = c.rec
+	} else {
+		delete(v.records, c.key)
+	}
+	if old != nil && old != c.rec {
+		index.drop(old)
 	}
 	v.tellLocked(c.key, c.kind, old, c.rec)
 }

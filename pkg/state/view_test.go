@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"gotest.tools/v3/assert"
 
@@ -98,6 +99,7 @@ func TestImagesByPrefix(t *testing.T) {
 	}
 	assert.Equal(t, len(v.ImagesByPrefix(nereid.Admin, "a")), 2)
 	assert.Equal(t, len(v.ImagesByPrefix(nereid.Admin, "b")), 0)
+	assert.Equal(t, len(v.ImagesOfTarget(nereid.Admin, "")), 3)
 	one := v.ImagesByPrefix(nereid.Admin, "sha256:ab")
 	assert.Equal(t, len(one), 1)
 	assert.Equal(t, one[0].ID, nereid.ImageID("sha256:ab"))
@@ -117,6 +119,7 @@ func TestListsFollowChanges(t *testing.T) {
 		c.Created = epoch.Add(after)
 		c.Networks = map[string]*state.Endpoint{"n": {Network: "n1"}}
 		c.Mounts = []state.Mount{{Type: "volume", Name: "data"}, {Type: "bind", Source: "/"}}
+		c.Config = &container.Config{Labels: map[string]string{"tier": "back", "id": string(id)}}
 		return c
 	}
 	old, young := made(id("b"), 0), made(id("a"), time.Second)
@@ -128,16 +131,25 @@ func TestListsFollowChanges(t *testing.T) {
 	assert.DeepEqual(t, ids(v.ContainersOn(testHost)), []nereid.ContainerID{young.ID, old.ID})
 	assert.DeepEqual(t, ids(v.ContainersOn("h2")), []nereid.ContainerID{away.ID})
 	assert.DeepEqual(t, ids(v.ContainersOnNetwork("n1")), []nereid.ContainerID{away.ID, young.ID, old.ID})
+	assert.DeepEqual(t, ids(v.ContainersOfNetwork(nereid.Admin, "n")), []nereid.ContainerID{young.ID, old.ID, young.ID, old.ID}) // by name and by id
+	assert.DeepEqual(t, ids(v.ContainersOfNetwork("other", "n1")), []nereid.ContainerID{away.ID})
+	assert.DeepEqual(t, ids(v.ContainersLabelled(nereid.Admin, "tier", "back")), []nereid.ContainerID{young.ID, old.ID})
+	assert.DeepEqual(t, ids(v.ContainersLabelled(nereid.Admin, "id", string(old.ID))), []nereid.ContainerID{old.ID})
 	assert.DeepEqual(t, ids(v.VolumeUsers(nereid.Admin, "data")), []nereid.ContainerID{young.ID, old.ID})
 	assert.DeepEqual(t, ids(v.ImageUsers(nereid.Admin, "sha256:abc")), []nereid.ContainerID{young.ID, old.ID})
 
 	left := old.Clone()
 	left.Networks = map[string]*state.Endpoint{"m": {Network: "n2"}}
 	left.Mounts, left.ImageID = nil, "sha256:def"
+	left.Config = &container.Config{Labels: map[string]string{"tier": "front", "id": string(old.ID)}}
 	v.Show(2, left)
 	v.Drop(3, away)
 	assert.DeepEqual(t, ids(v.ContainersOnNetwork("n1")), []nereid.ContainerID{young.ID})
 	assert.DeepEqual(t, ids(v.ContainersOnNetwork("n2")), []nereid.ContainerID{old.ID})
+	assert.DeepEqual(t, ids(v.ContainersOfNetwork(nereid.Admin, "m")), []nereid.ContainerID{old.ID})
+	assert.DeepEqual(t, ids(v.ContainersLabelled(nereid.Admin, "tier", "back")), []nereid.ContainerID{young.ID})
+	assert.DeepEqual(t, v.ContainersLabelled(nereid.Admin, "id", string(old.ID)), []*state.Container{left}, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}))
+	assert.DeepEqual(t, ids(v.ContainersLabelled(nereid.Admin, "tier", "front")), []nereid.ContainerID{old.ID})
 	assert.DeepEqual(t, ids(v.VolumeUsers(nereid.Admin, "data")), []nereid.ContainerID{young.ID})
 	assert.DeepEqual(t, ids(v.ImageUsers(nereid.Admin, "sha256:abc")), []nereid.ContainerID{young.ID})
 	assert.Equal(t, v.Containers(nereid.Admin)[1], left)

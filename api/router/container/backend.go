@@ -48,6 +48,8 @@ type control interface {
 type monitor interface {
 	// List returns summaries that the caller may change.
 	List(ctx context.Context, opts container.ListOptions) ([]*container.Summary, error)
+	// ListJSON is List without sizes, as JSON of the newest API version.
+	ListJSON(ctx context.Context, opts container.ListOptions) (io.WriterTo, error)
 	// Inspect returns the container and the host it runs on; the caller may change both.
 	Inspect(ctx context.Context, ref string, size bool) (*container.InspectResponse, *nereid.Node, error)
 	Top(ctx context.Context, ref, psArgs string) (*container.TopResponse, error)

@@ -35,11 +35,19 @@ func (h handlers) list(w http.ResponseWriter, r *http.Request) error {
 	if limit != nil {
 		opts.Limit = *limit
 	}
+	v := compat.From(r.Context())
+	if compat.NewestContainerList(v) && !opts.Size {
+		list, err := h.backend.ListJSON(r.Context(), opts)
+		if err != nil {
+			return err
+		}
+		return answer.EncodedJSON(w, http.StatusOK, list)
+	}
 	list, err := h.backend.List(r.Context(), opts)
 	if err != nil {
 		return err
 	}
-	return answer.JSON(w, http.StatusOK, compat.ContainerList(compat.From(r.Context()), list))
+	return answer.JSON(w, http.StatusOK, compat.ContainerList(v, list))
 }
 
 func (h handlers) inspect(w http.ResponseWriter, r *http.Request) error {
