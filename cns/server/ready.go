@@ -22,6 +22,8 @@ type answer struct {
 	// starts are where the records that take turns begin in body, and where the last of them ends; none when they do not.
 	starts []uint16
 	links  []link
+	// many are the records that take turns, for requests whose answers have no room for all of them; nil: there is always.
+	many *turning
 
 	// The answer holds for the set of generation seen, and for every other where the zones and what is at these names are
 	// the same.
@@ -32,6 +34,12 @@ type answer struct {
 
 // link is a compression pointer in body that leads to one of the records that take turns.
 type link struct{ at, to uint16 } // both in body
+
+// turning are records that take turns, one after the other as they follow a question.
+type turning struct {
+	body   []byte
+	starts []uint16 // of each record in body, and the end of the last one
+}
 
 // rest is what an answer rests on.
 type rest struct {
@@ -88,6 +96,26 @@ func (a *answer) write(out []byte, q *plain, turn uint64) []byte {
 		binary.BigEndian.PutUint16(out[begin+int(l.at):], 0xc000|uint16(begin)+to)
 	}
 	return q.finish(out, a.answers, a.authority, a.additional)
+}
+
+// cut appends as many records to an answer as a request has room for, beginning with another one each turn, and says that
+// there are more. Nothing: all have room, so that there are others to be left out.
+func (m *turning) cut(out []byte, q *plain, turn uint64) []byte {
+	out = q.reply(out, bitAuthoritative|bitTruncated, dns.RcodeSuccess)
+	room := q.size
+	if q.edns {
+		room -= optSize
+	}
+	all := len(m.starts) - 1
+	for n := range all {
+		i := (int(turn%uint64(all)) + n) % all
+		r := m.body[m.starts[i]:m.starts[i+1]]
+		if len(out)+len(r) > room {
+			return q.finish(out, uint16(n), 0, 0)
+		}
+		out = append(out, r...)
+	}
+	return nil
 }
 
 // Answers that were made ready are kept in ways places each, so many buckets: what a fleet's clients ask for at a time.
@@ -151,9 +179,13 @@ func ready(set *zone.Set, q *plain) *answer {
 		return nil
 	}
 	fill(m, r, name)
-	turning := len(r.Answer)
-	if turning < 2 || r.Answer[0].Type == record.CNAME {
-		turning = 0
+	turns := len(r.Answer)
+	if turns < 2 || r.Answer[0].Type == record.CNAME {
+		turns = 0
+	}
+	var many *turning
+	if turns > 0 && turns == len(m.Answer) {
+		many = takeTurns(m, len(q.question))
 	}
 	m.Truncate(udpSize)
 	m.Extra = m.Extra[:len(m.Extra)-1] // all but OPT
@@ -165,13 +197,28 @@ func ready(set *zone.Set, q *plain) *answer {
 	a := &answer{
 		key: string(q.key), flags: packed[2] & (bitAuthoritative | bitTruncated), body: packed[headerSize+len(q.question):],
 		answers: uint16(len(m.Answer)), authority: uint16(len(m.Ns)), additional: uint16(len(m.Extra)),
-		layout: set.Layout(), rests: restsOn(set, name, r),
+		layout: set.Layout(), rests: restsOn(set, name, r), many: many,
 	}
 	a.seen.Store(set.Generation())
-	if turning > 0 && !m.Truncated && !a.turn(turning, uint16(headerSize+len(q.question))) {
+	if turns > 0 && !m.Truncated && !a.turn(turns, uint16(headerSize+len(q.question))) {
 		return nil
 	}
 	return a
+}
+
+// takeTurns are the records of an answer without signatures, if they are more than the smallest answer over UDP has room
+// for; nil: they are not, or cannot take turns.
+func takeTurns(m *dns.Msg, question int) *turning {
+	alone := &dns.Msg{MsgHdr: m.MsgHdr, Compress: true, Question: m.Question, Answer: m.Answer}
+	packed, err := alone.Pack()
+	if err != nil || len(packed) <= dns.MinMsgSize {
+		return nil
+	}
+	a := answer{body: packed[headerSize+question:], answers: uint16(len(m.Answer))}
+	if !a.turn(len(m.Answer), uint16(headerSize+question)) {
+		return nil
+	}
+	return &turning{a.body, a.starts}
 }
 
 // restsOn are the names that an answer depends on.

@@ -193,10 +193,14 @@ func (w *worker) no(out []byte, code int) []byte {
 }
 
 func (w *worker) write(a *answer, out []byte) []byte {
-	if !a.fits(&w.q) {
-		return nil
-	}
-	w.turn++
 	w.about = subject{w.q.name(), int(w.q.qtype)}
-	return a.write(out, &w.q, w.turn)
+	switch {
+	case a.fits(&w.q):
+		w.turn++
+		return a.write(out, &w.q, w.turn)
+	case a.many != nil:
+		w.turn++
+		return a.many.cut(out, &w.q, w.turn)
+	}
+	return nil
 }

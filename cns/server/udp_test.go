@@ -100,6 +100,45 @@ func TestPlainAnswersAreTheSame(t *testing.T) {
 	assert.Assert(t, plainly > total*2/3)
 }
 
+// TestManyRecordsTakeTurns: where an answer has no room for all records that are asked for, it begins with another one
+// each time, holds as many as there is room for, and says that there are more.
+func TestManyRecordsTakeTurns(t *testing.T) {
+	const apex, records = "dc1.cns.internal.", 100
+	e := zone.New().Edit()
+	e.AddZone(zone.Authority{Apex: apex, Servers: []string{"ns." + apex}, Mailbox: "x." + apex})
+	for i := range records {
+		target := fmt.Sprintf("c%d.%s", i, apex)
+		addr := netip.AddrFrom4([4]byte{10, 0, 1, byte(i)})
+		e.Add(record.Record{Name: "web." + apex, Type: record.A, TTL: 30, Addr: addr})
+		e.Add(record.Record{Name: "web." + apex, Type: record.SRV, TTL: 30, Port: 80, Target: target})
+		e.Add(record.Record{Name: target, Type: record.A, TTL: 30, Addr: addr})
+	}
+	w, src := testWorker(e.Done(1))
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV} {
+		for name, edit := range map[string]func(*dns.Msg){
+			"no EDNS": nil,
+			"600":     func(m *dns.Msg) { m.SetEdns0(600, false) },
+		} {
+			p := request(t, "web."+apex, qtype, edit)
+			seen := map[string]bool{}
+			for range records {
+				want := new(dns.Msg)
+				assert.NilError(t, want.Unpack(w.slowly(t, p)))
+				got := new(dns.Msg)
+				assert.NilError(t, got.Unpack(w.plainly(src.set, p, make([]byte, 0, udpSize))), name)
+				assert.Assert(t, got.Truncated && got.Authoritative && len(got.Ns) == 0)
+				assert.Equal(t, got.IsEdns0() != nil, edit != nil)
+				assert.Equal(t, len(got.Answer), len(want.Answer), name)
+				assert.Equal(t, got.Answer[0].String(), want.Answer[0].String(), name)
+				for _, rr := range got.Answer {
+					seen[rr.String()] = true
+				}
+			}
+			assert.Equal(t, len(seen), records, name)
+		}
+	}
+}
+
 func unpacked(p []byte) string {
 	m := new(dns.Msg)
 	if err := m.Unpack(p); err != nil {
