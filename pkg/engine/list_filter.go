@@ -234,7 +234,7 @@ func (f *listFilter) identified(r *state.Container) bool {
 	if f.ids != nil && !f.ids[r.ID] {
 		return false
 	}
-	return len(f.names) == 0 || slices.ContainsFunc(f.names, func(p pattern) bool { return p.match(r.Name) || p.match("/"+r.Name) })
+	return len(f.names) == 0 || slices.ContainsFunc(f.names, func(p pattern) bool { return p.matchName(r.Name) })
 }
 
 // labelled tells whether the container has all labels wanted, on one of the hosts wanted.
@@ -317,6 +317,7 @@ type pattern struct {
 	exact  string
 	search *regexp.Regexp // nil: it is none
 	whole  string         // the only name it matches, with or without a slash before it; empty: it may match others
+	part   string         // it matches the names that have this in them, and no others; empty: it is an expression
 }
 
 func newPattern(s string) pattern {
@@ -324,7 +325,11 @@ func newPattern(s string) pattern {
 	if err != nil {
 		re = nil // Docker takes what is no expression for a plain name
 	}
-	return pattern{exact: s, search: re, whole: wholeName(s)}
+	p := pattern{exact: s, search: re, whole: wholeName(s)}
+	if regexp.QuoteMeta(s) == s && !strings.Contains(s, "/") {
+		p.part = s
+	}
+	return p
 }
 
 // plainName is an expression that stands for one name: "^web$", and with a slash as compose writes it.
@@ -335,6 +340,14 @@ func wholeName(expression string) string {
 		return m[1]
 	}
 	return ""
+}
+
+// matchName takes a name with or without the slash that Docker has before it.
+func (p pattern) matchName(name string) bool {
+	if p.part != "" {
+		return strings.Contains(name, p.part)
+	}
+	return p.match(name) || p.match("/"+name)
 }
 
 func (p pattern) match(s string) bool {
