@@ -15,10 +15,12 @@ PACKAGES := gcc:gcc pkg-config:pkg-config libseccomp-dev:/usr/include/seccomp.h 
 # What its tests drive besides.
 TEST_PACKAGES := bind9:/usr/sbin/named nsd:/usr/sbin/nsd knot:/usr/sbin/knotd ldnsutils:drill knot-dnsutils:kdig \
             python3-docker:/usr/lib/python3/dist-packages/docker docker-compose:docker-compose e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs
+# What measures the name service.
+BENCH_PACKAGES := dnsperf:dnsperf nsd:/usr/sbin/nsd util-linux:taskset
 
 NEREID_SOCKET ?= /run/nereid/docker.sock
 
-.PHONY: help deps test-deps build clients run stop test unit lint integration soak bench bench-dns bench-names clean
+.PHONY: help deps test-deps build clients run stop test unit lint integration soak bench bench-dns bench-names bench-plots bench-memory clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,7 +100,8 @@ SOAK ?= 30m
 soak: build ## random concurrent verbs on 50 containers for 30 minutes (SOAK=duration), ending with no leak
 	SOAK=$(SOAK) go test -tags 'integration soak' -count=1 -timeout 0 -v -run '^TestSoak$$' ./integration
 
-bench: build ## measure against the Docker Engine (Debian's docker.io) on this machine
+bench: build bin/coredns ## measure every number that is to be reached, against the Docker Engine (Debian's docker.io) and CoreDNS on this machine
+	$(call install,$(BENCH_PACKAGES))
 	./integration/bench/run
 
 bin/coredns: tools/coredns/go.mod tools/coredns/go.sum
@@ -107,8 +110,15 @@ bin/coredns: tools/coredns/go.mod tools/coredns/go.sum
 	@touch $@
 
 bench-dns: bin/coredns ## measure the name service against CoreDNS and NSD on this machine
-	$(call install,dnsperf:dnsperf nsd:/usr/sbin/nsd util-linux:taskset)
+	$(call install,$(BENCH_PACKAGES))
 	go test -tags bench -count=1 -timeout 20m -v -run '^TestBenchDNS$$' ./integration/bench
+
+bench-plots: build ## draw how things grow with what there is into docs/plots (SCALE=0,100,500,1000 containers; as root)
+	./integration/install-dockerd
+	SCALE=$(SCALE) go test -tags bench -count=1 -timeout 60m -v -run '^TestBenchPlots$$' ./integration/bench
+
+bench-memory: build ## measure what 1,000 containers (CONTAINERS=n) take of the host's memory, part by part (as root)
+	CONTAINERS=$(CONTAINERS) go test -tags bench -count=1 -timeout 30m -v -run '^TestBenchMemory$$' ./integration/bench
 
 bench-names: build ## measure how soon names come and go on every host of a fleet (as root)
 	TRIALS=$(TRIALS) DEATHS=$(DEATHS) go test -tags bench -count=1 -timeout 60m -v -run '^TestBenchNames$$' ./integration/bench

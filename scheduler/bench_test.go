@@ -22,9 +22,11 @@ const (
 	benchAccounts   = 1_000
 )
 
-var benchFleet = sync.OnceValue(func() *snapshot.Snapshot {
+var benchFleet = sync.OnceValue(func() *snapshot.Snapshot { return fleetOf(benchHosts, benchContainers) })
+
+func fleetOf(hosts, containers int) *snapshot.Snapshot {
 	s := snapshot.New()
-	for i := range benchHosts {
+	for i := range hosts {
 		s.PutHost(snapshot.Host{
 			Name:     nereid.Host(fmt.Sprintf("h%05d", i)),
 			Labels:   map[string]string{"rack": fmt.Sprintf("r%03d", i/100), "disk": []string{"ssd", "hdd"}[i%2], "zone": fmt.Sprintf("z%d", i%3)},
@@ -32,19 +34,20 @@ var benchFleet = sync.OnceValue(func() *snapshot.Snapshot {
 		})
 	}
 	for i := range 100 {
-		s.PutImage(snapshot.Image{Account: benchAccount(0), ID: nereid.ImageID(fmt.Sprintf("sha256:%d", i)), Names: []string{fmt.Sprintf("app%d", i)}, Hosts: []nereid.Host{nereid.Host(fmt.Sprintf("h%05d", i*7))}})
+		at := nereid.Host(fmt.Sprintf("h%05d", i*7%hosts))
+		s.PutImage(snapshot.Image{Account: benchAccount(0), ID: nereid.ImageID(fmt.Sprintf("sha256:%d", i)), Names: []string{fmt.Sprintf("app%d", i)}, Hosts: []nereid.Host{at}})
 	}
 	rnd := rand.New(rand.NewPCG(1, 1))
 	tiers := []map[string]string{{"tier": "front"}, {"tier": "back"}, {"tier": "db"}}
-	for i := range benchContainers {
+	for i := range containers {
 		s.PutContainer(snapshot.Container{
-			Account: benchAccount(i), ID: nereid.ContainerID(fmt.Sprintf("%064x", i)), Host: nereid.Host(fmt.Sprintf("h%05d", rnd.IntN(benchHosts))),
+			Account: benchAccount(i), ID: nereid.ContainerID(fmt.Sprintf("%064x", i)), Host: nereid.Host(fmt.Sprintf("h%05d", rnd.IntN(hosts))),
 			Name: fmt.Sprintf("app%d-web-%d", i/benchAccounts%100, i/benchAccounts/100), Service: fmt.Sprintf("app%d/web", i/benchAccounts%100),
 			Labels: tiers[i%3], Resources: snapshot.Resources{Memory: int64(rnd.IntN(2<<30) + 1<<28), CPUs: int64(rnd.IntN(1e9))}, Holds: i%50 != 0,
 		})
 	}
 	return s
-})
+}
 
 func benchAccount(i int) nereid.Account { return nereid.Account(fmt.Sprintf("a%d", i%benchAccounts)) }
 
@@ -72,13 +75,21 @@ func BenchmarkPlace(b *testing.B) {
 		{"mixed", snapshot.Request{Platform: "linux/amd64", Constraints: list("disk==ssd"), Affinities: list("container!=/^app7-web-[0-9]+$/", "tier==~front")}},
 		{"nofit", snapshot.Request{Resources: snapshot.Resources{Memory: 300 << 30}}},
 	} {
-		b.Run(c.name, func(b *testing.B) { benchPlace(b, c.r) })
+		b.Run(c.name, func(b *testing.B) { benchPlace(b, benchFleet(), c.r) })
 	}
 }
 
-func benchPlace(b *testing.B, r snapshot.Request) {
+// BenchmarkPlaceByHosts places beside a container, in fleets of more and more hosts with a hundred containers each.
+func BenchmarkPlaceByHosts(b *testing.B) {
+	for _, hosts := range []int{10, 100, 1_000, 10_000} {
+		b.Run(fmt.Sprint(hosts), func(b *testing.B) {
+			benchPlace(b, fleetOf(hosts, hosts*100), snapshot.Request{Affinities: []*expr.Expr{must(expr.Parse("tier==~front"))}})
+		})
+	}
+}
+
+func benchPlace(b *testing.B, s *snapshot.Snapshot, r snapshot.Request) {
 	b.Helper()
-	s := benchFleet()
 	if r.Memory == 0 {
 		r.Resources = snapshot.Resources{Memory: 512 << 20, CPUs: 1e8}
 	}

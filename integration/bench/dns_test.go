@@ -33,6 +33,7 @@ const (
 type nameserver struct {
 	name string
 	port int
+	zone string // the file of what it serves; the first server's
 	cmd  *exec.Cmd
 }
 
@@ -44,17 +45,19 @@ type asked struct {
 	lost      float64 // of the questions, how many had no answer in five seconds
 }
 
-// TestBenchDNS asks name servers that have the same records the same questions: each server on one core, dnsperf on
-// another.
-func TestBenchDNS(t *testing.T) {
+// startServers starts name servers that have the same records, ours first and then CoreDNS, each on the first core. write
+// makes a file for them.
+func startServers(t *testing.T) (servers []*nameserver, write func(name, format string, args ...any) string) {
+	t.Helper()
 	dir := t.TempDir()
 	zone := filepath.Join(dir, "zone")
 	build(t, "./cnsserver", filepath.Join(dir, "cnsserver"))
-	servers := []*nameserver{
+	servers = []*nameserver{
 		startServer(t, "nereid", 5301, filepath.Join(dir, "cnsserver"), "-listen", "127.0.0.1:5301", "-records", strconv.Itoa(dnsRecords), "-zone-file", zone),
 	}
 	servers[0].ready(t) // it has written the zone
-	write := func(name, format string, args ...any) string {
+	servers[0].zone = zone
+	write = func(name, format string, args ...any) string {
 		path := filepath.Join(dir, name)
 		assert.NilError(t, os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o600))
 		return path
@@ -85,10 +88,17 @@ zone:
 	for _, s := range servers {
 		s.ready(t)
 	}
+	return servers, write
+}
+
+// TestBenchDNS asks name servers that have the same records the same questions: each server on one core, dnsperf on
+// another.
+func TestBenchDNS(t *testing.T) {
+	servers, write := startServers(t)
 	var table strings.Builder
 	fmt.Fprintf(&table, "| questions | server | answers/s | ratio | µs of its core per answer | ratio | dnsperf's core | lost |\n|---|---|---|---|---|---|---|---|\n")
 	for _, kind := range []string{"A", "all types, and one in ten for a name that is not there"} {
-		results := measure(t, servers, write("queries", "%s", questions(t, zone, kind == "A")))
+		results := measure(t, servers, write("queries", "%s", questions(t, servers[0].zone, kind == "A")), dnsRounds, dnsTime)
 		for i, r := range results {
 			fmt.Fprintf(&table, "| %s | %s | %.0f | %.2f | %.2f | %.2f | %.0f %% | %.1f %% |\n", kind, servers[i].name,
 				r.perSecond, r.perSecond/results[1].perSecond, r.cpu, r.cpu/results[1].cpu, 100*r.client, 100*r.lost)
@@ -176,13 +186,13 @@ func questions(t *testing.T, zone string, onlyA bool) string {
 	return out.String()
 }
 
-// measure asks each server in turns and returns the medians.
-func measure(t *testing.T, servers []*nameserver, queries string) []asked {
+// measure asks each server in turns, so many rounds of so long, and returns the medians.
+func measure(t *testing.T, servers []*nameserver, queries string, turns int, each time.Duration) []asked {
 	t.Helper()
 	rounds := make([][]asked, len(servers))
-	for range dnsRounds {
+	for range turns {
 		for i, s := range servers {
-			rounds[i] = append(rounds[i], s.ask(t, queries))
+			rounds[i] = append(rounds[i], s.ask(t, queries, each))
 		}
 	}
 	medians := make([]asked, len(servers))
@@ -202,13 +212,13 @@ func measure(t *testing.T, servers []*nameserver, queries string) []asked {
 }
 
 // ask runs dnsperf on the second core.
-func (s *nameserver) ask(t *testing.T, queries string) asked {
+func (s *nameserver) ask(t *testing.T, queries string, each time.Duration) asked {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), dnsTime+time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), each+time.Minute)
 	defer cancel()
 	before, begin := s.cpu(t), time.Now()
 	cmd := exec.CommandContext(ctx, "taskset", "-c", "1", "dnsperf", "-s", "127.0.0.1", "-p", strconv.Itoa(s.port), "-d", queries,
-		"-l", strconv.Itoa(int(dnsTime.Seconds())), "-c", "8", "-q", "400")
+		"-l", strconv.Itoa(int(each.Seconds())), "-c", "8", "-q", "400")
 	out, err := cmd.CombinedOutput()
 	assert.NilError(t, err, string(out))
 	took, used := time.Since(begin), s.cpu(t)-before

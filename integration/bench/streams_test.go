@@ -28,7 +28,7 @@ func volumeMB(t *testing.T) int {
 }
 
 // throughput measures what flows through the engines, in MB/s, the engines taking turns, and what memory it takes.
-func throughput(t *testing.T, engines []engine) []row {
+func throughput(t *testing.T, engines []engine, add func(what string, ours, theirs float64)) {
 	t.Helper()
 	mb := volumeMB(t)
 	count := fmt.Sprintf("count=%d", mb)
@@ -40,13 +40,13 @@ func throughput(t *testing.T, engines []engine) []row {
 		what string
 		do   func(e engine)
 	}{
-		{"run that writes lines to its client", func(e engine) { e.flow(t, nil, "run", "--name", "lines", "busybox", "sh", "-c", lines) }},
-		{"docker logs of them", func(e engine) { e.flow(t, nil, "logs", "lines") }},
-		{"exec of a cat", func(e engine) { e.flow(t, nil, "exec", "file", "cat", "/file") }},
-		{"cp of a file out", func(e engine) { e.flow(t, nil, "cp", "file:/file", "-") }},
-		{"export", func(e engine) { e.flow(t, nil, "export", "file") }},
-		{"save", func(e engine) { e.flow(t, nil, "save", "-o", archive+e.name, "large") }},
-		{"load", func(e engine) {
+		{rowWriting, func(e engine) { e.flow(t, nil, "run", "--name", "lines", "busybox", "sh", "-c", lines) }},
+		{rowLogs, func(e engine) { e.flow(t, nil, "logs", "lines") }},
+		{rowExec, func(e engine) { e.flow(t, nil, "exec", "file", "cat", "/file") }},
+		{rowCopy, func(e engine) { e.flow(t, nil, "cp", "file:/file", "-") }},
+		{rowExport, func(e engine) { e.flow(t, nil, "export", "file") }},
+		{rowSave, func(e engine) { e.flow(t, nil, "save", "-o", archive+e.name, "large") }},
+		{rowLoad, func(e engine) {
 			f, err := os.Open(archive + e.name)
 			assert.NilError(t, err)
 			defer f.Close()
@@ -60,31 +60,24 @@ func throughput(t *testing.T, engines []engine) []row {
 		})
 		e.docker(t, "commit", "file", "large")
 	}
-	var rows []row
 	for _, s := range steps {
-		r := row{what: fmt.Sprintf("%s, %d MB", s.what, mb), unit: "MB/s"}
-		for i, e := range engines {
-			rate := float64(mb) / (timed(func() { s.do(e) }) / 1000)
-			if i == 0 {
-				r.ours = rate
-			} else {
-				r.theirs = rate
-			}
-		}
-		rows = append(rows, r)
+		var rates []float64
 		for _, e := range engines {
-			if s.what == "save" {
+			rates = append(rates, float64(mb)/(timed(func() { s.do(e) })/1000))
+		}
+		add(s.what, rates[0], rates[1])
+		for _, e := range engines {
+			if s.what == rowSave {
 				e.docker(t, "rmi", "large") // for load to bring again
 			}
 		}
 	}
-	after := row{what: "memory of the engine after that", unit: "MB"}
-	after.ours, _ = engines[0].memory(t)
-	after.theirs, _ = engines[1].memory(t)
+	ours, _ := engines[0].memory(t)
+	theirs, _ := engines[1].memory(t)
+	add(rowMemoryAfter, ours, theirs)
 	for _, e := range engines {
 		e.docker(t, "rm", "-f", "file", "lines")
 	}
-	return append(rows, after)
 }
 
 // flow runs a docker command whose output, and input if any, is large.
