@@ -122,7 +122,66 @@ func (c *container) kill(signal string) bool {
 		return false
 	}
 	defer unix.Close(fd)
+	if c.age() < youth {
+		c.settle(unix.Signal(sig), settleTime)
+	}
 	return c.lives() && unix.PidfdSendSignal(fd, unix.Signal(sig), nil, 0) == nil
+}
+
+// A signal for a program that has just been let go waits until the program can take it: for settleTime at most, and only
+// in the youth of a process. Runc's starts, which take longer than ours, leave programs that time.
+const (
+	youth      = 2 * time.Second
+	settleTime = 200 * time.Millisecond
+	settleStep = time.Millisecond
+)
+
+// settle waits until the first process of a container is the user's program, no longer runc's init, which a signal ends,
+// and has a handler of the signal: without one the kernel drops it, for the first process of a namespace.
+func (c *container) settle(sig unix.Signal, limit time.Duration) {
+	if sig == unix.SIGKILL || sig == unix.SIGSTOP || !c.ownPids() {
+		return
+	}
+	if _, err := os.Lstat(filepath.Join(c.dir, "exec.fifo")); err == nil {
+		return // it was not let go
+	}
+	for end := time.Now().Add(limit); !c.handles(sig) && time.Now().Before(end); {
+		time.Sleep(settleStep)
+	}
+}
+
+// age of the first process, since before runc set the container up.
+func (c *container) age() time.Duration {
+	const tick = time.Second / 100 // USER_HZ of every architecture we run on
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
+		return youth
+	}
+	return time.Duration(now.Nano()) - time.Duration(c.Start)*tick
+}
+
+// handles tells whether the process is the user's program and catches a signal; also of a process that has ended.
+func (c *container) handles(sig unix.Signal) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(c.Pid) + "/status")
+	if err != nil {
+		return true
+	}
+	var name, caught string
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(line, ":")
+		switch key {
+		case "Name":
+			name = strings.TrimSpace(value)
+		case "SigCgt":
+			caught = strings.TrimSpace(value)
+		case "State":
+			if strings.Contains(value, "Z") {
+				return true
+			}
+		}
+	}
+	mask, err := strconv.ParseUint(caught, 16, 64)
+	return err != nil || name != "runc:[2:INIT]" && mask&(1<<(sig-1)) != 0
 }
 
 // frozen tells whether the container is paused, or may be.

@@ -134,6 +134,49 @@ func TestKillSignalsTheProcess(t *testing.T) {
 	assert.Check(t, !m.does(t, "kill", "c1", "15"), "dead")
 }
 
+// A signal right after the start ended runc's init, or was lost on a program that had not come to its handler.
+func TestASignalWaitsForTheProgramsHandler(t *testing.T) {
+	const script = `read -r go; trap "exit 7" TERM; echo; while :; do sleep 1; done`
+	for _, name := range []string{"sh", "runc:[2:INIT]"} {
+		t.Run(name, func(t *testing.T) {
+			shell := filepath.Join(t.TempDir(), name)
+			assert.NilError(t, os.Symlink("/bin/sh", shell))
+			process := exec.Command(shell, "-c", script)
+			in, err := process.StdinPipe()
+			assert.NilError(t, err)
+			out, err := process.StdoutPipe()
+			assert.NilError(t, err)
+			assert.NilError(t, process.Start())
+			t.Cleanup(func() { _ = process.Process.Kill(); _ = process.Wait() })
+			c := &container{dir: t.TempDir(), Pid: process.Process.Pid, Start: startOf(t, process.Process.Pid)}
+			c.Config.Namespaces = append(c.Config.Namespaces, struct {
+				Type string `json:"type"`
+				Path string `json:"path"`
+			}{Type: "NEWPID"})
+			assert.Check(t, !c.handles(unix.SIGTERM))
+			assert.Check(t, c.age() < time.Hour)
+			limit, program := time.Minute, name == "sh"
+			if !program {
+				limit = time.Millisecond
+			}
+			settled := make(chan bool, 1)
+			go func() {
+				c.settle(unix.SIGTERM, limit)
+				settled <- c.handles(unix.SIGTERM)
+			}()
+			_, err = in.Write([]byte("\n"))
+			assert.NilError(t, err)
+			assert.Equal(t, <-settled, program)
+			_, err = out.Read(make([]byte, 1)) // it has a handler now, whoever it is
+			assert.NilError(t, err)
+			assert.Equal(t, c.handles(unix.SIGTERM), program)
+			assert.NilError(t, process.Process.Kill())
+			_ = process.Wait()
+			assert.Check(t, c.handles(unix.SIGTERM), "ended")
+		})
+	}
+}
+
 func TestKillAtOnce(t *testing.T) {
 	frozen := func(state string) func(record) {
 		dir := t.TempDir()
