@@ -89,6 +89,7 @@ func (c *Containers) ended(ctx context.Context, e runtime.Exit) {
 		return
 	}
 	l := c.live.of(e.Key)
+	defer l.settle()
 	told := r.State.FinishedAt.Equal(e.At) // and outlives the next start: it names the last end
 	if told && r.State.Running() && !l.lost {
 		return // the task is another run's

@@ -388,6 +388,27 @@ func TestFailedStart(t *testing.T) {
 	}
 }
 
+// A start that the state could not take left its task to the next one, which failed over it.
+func TestStartAfterOneThatWasNotRecorded(t *testing.T) {
+	rig := newContainerRig(t)
+	key := rig.create("web")
+	for range 20 {
+		cause := errdefs.ErrUnavailable.WithMessage("the state does not answer")
+		err := rig.locked(rig.ctx, rig.record(key), func(r *state.Container) error {
+			r, err := rig.claim(rig.ctx, r)
+			assert.NilError(t, err)
+			_, err = rig.launch(rig.ctx, r)
+			assert.NilError(t, err)
+			return rig.abandon(rig.ctx, r, cause)
+		})
+		assert.ErrorIs(t, err, cause)
+		assert.NilError(t, rig.Start(rig.ctx, "web"))
+		assert.Equal(t, rig.record(key).State.Status, state.StatusRunning)
+		assert.NilError(t, rig.Kill(rig.ctx, "web", "KILL"))
+		rig.await(key, "to have ended", func(r *state.Container) bool { return !r.State.Running() })
+	}
+}
+
 func TestFailedStartWithRm(t *testing.T) {
 	rig := newContainerRig(t)
 	rig.create("web", func(s *spec) { s.host.AutoRemove = true })

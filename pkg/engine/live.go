@@ -16,7 +16,16 @@ type liveState struct {
 	renewing  bool          // a restart is between its stop and its start: --rm does not apply
 	leaving   bool          // a move is between the end of its process and its new host
 	alarm     *alarm        // of a restart that waits for its back-off
+	abandoned chan struct{} // of a start that was not recorded: closed when its end is dealt with; else nil
 	lost      bool          // Adopt found no process where one should run: the next end told is this run's
+}
+
+// settle lets the starts go on that wait for the end of an abandoned one.
+func (l *liveState) settle() {
+	if l.abandoned != nil {
+		close(l.abandoned)
+		l.abandoned = nil
+	}
 }
 
 // liveTable holds the liveState of containers that have one. The zero value is ready.

@@ -5,6 +5,7 @@ import (
 	goruntime "runtime"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/events"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -23,12 +24,42 @@ func (c *Containers) Start(ctx context.Context, ref string) error {
 	if err := startable(r); err != nil {
 		return err
 	}
-	return c.locked(ctx, r, func(r *state.Container) error {
-		if err := startable(r); err != nil {
+	for {
+		var ending <-chan struct{}
+		err := c.locked(ctx, r, func(r *state.Container) error {
+			if ending = c.live.of(keyOf(r)).abandoned; ending != nil {
+				return nil
+			}
+			if err := startable(r); err != nil {
+				return err
+			}
+			return c.start(ctx, r, startKind{byUser: true})
+		})
+		if err != nil || ending == nil {
 			return err
 		}
-		return c.start(ctx, r, startKind{byUser: true})
-	})
+		if err := c.awaitAbandoned(ctx, ending); err != nil {
+			return err
+		}
+	}
+}
+
+// abandonedWait bounds how long a start waits for the end of the one before it, which takes note of itself as soon as
+// the state can be written.
+const abandonedWait = 10 * time.Second
+
+// awaitAbandoned waits until what an abandoned start left on the host is gone.
+func (c *Containers) awaitAbandoned(ctx context.Context, ending <-chan struct{}) error {
+	late := time.NewTimer(abandonedWait)
+	defer late.Stop()
+	select {
+	case <-ending:
+		return nil
+	case <-late.C:
+		return errdefs.ErrUnavailable.WithMessage("the container's last start could not be recorded and is still being undone")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // startable tells why a container in this state cannot be started, in Docker's words.
@@ -182,13 +213,19 @@ func failed(r *state.Container, cause error, code int, kind startKind) {
 }
 
 // abandon ends a container that runs but whose start could not be recorded. Whether the transaction took place after
-// all is for the exit's handler to see, which finds the container started or not.
+// all is for the exit's handler to see, which finds the container started or not; the next start waits for it.
 func (c *Containers) abandon(ctx context.Context, r *state.Container, cause error) error {
 	ctx, cancel := work(ctx)
 	defer cancel()
-	c.live.of(keyOf(r)).cancelled = true
-	if err := c.Runtime.Kill(ctx, keyOf(r), sigKill); err != nil {
+	l := c.live.of(keyOf(r))
+	l.cancelled = true
+	err := c.Runtime.Kill(ctx, keyOf(r), sigKill)
+	if err != nil && !errdefs.IsFailedPrecondition(err) { // that is: it has ended by itself
 		c.logger(keyOf(r)).Error("container with unrecorded start not killed", zap.Error(err))
+		return cause
+	}
+	if l.abandoned == nil {
+		l.abandoned = make(chan struct{})
 	}
 	return cause
 }
