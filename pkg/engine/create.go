@@ -31,6 +31,7 @@ func (c *Containers) Create(ctx context.Context, req backend.ContainerCreateConf
 	if req.HostConfig == nil {
 		req.HostConfig = &container.HostConfig{}
 	}
+	delete(req.Config.Labels, hostLabel) // derived: a client sends back what inspect gave it
 	if req.DefaultReadOnlyNonRecursive {
 		readOnlyAtTheTop(req.HostConfig)
 	}
@@ -75,7 +76,9 @@ func (c *Containers) draft(ctx context.Context, id nereid.ContainerID, req *back
 		warnings = append(warnings, w)
 	}
 	setDefaults(hc)
-	c.nameShared(ctx, hc)
+	if err := c.nameShared(ctx, hc); err != nil {
+		return nil, warnings, err
+	}
 	if err := c.networks.EnsureDefaults(ctx, nereid.AccountFrom(ctx)); err != nil {
 		return nil, warnings, err
 	}
@@ -154,24 +157,35 @@ func platformWarning(asked *ocispec.Platform, has ocispec.Platform) string {
 		platforms.FormatAll(has), platforms.FormatAll(platforms.DefaultSpec()))
 }
 
-// nameShared replaces names of containers whose namespaces are shared by ids, so that a rename does not part them. A
-// container that is not there yet keeps the name the user gave it.
-func (c *Containers) nameShared(ctx context.Context, hc *container.HostConfig) {
-	byID := func(ref string) string {
-		if r, err := c.find(ctx, ref); err == nil {
-			return "container:" + string(r.ID)
+// nameShared replaces names of containers whose namespaces are shared by ids, so that a rename does not part them. The
+// processes and the memory of one that is not there are refused; a network keeps the name the user gave it.
+func (c *Containers) nameShared(ctx context.Context, hc *container.HostConfig) error {
+	byID := func(ref string) (string, error) {
+		r, err := c.find(ctx, ref)
+		if err != nil {
+			return "container:" + ref, err
 		}
-		return "container:" + ref
+		return "container:" + string(r.ID), nil
 	}
 	if hc.PidMode.IsContainer() {
-		hc.PidMode = container.PidMode(byID(hc.PidMode.Container()))
+		mode, err := byID(hc.PidMode.Container())
+		if err != nil {
+			return asInvalid(err)
+		}
+		hc.PidMode = container.PidMode(mode)
 	}
 	if hc.IpcMode.IsContainer() {
-		hc.IpcMode = container.IpcMode(byID(hc.IpcMode.Container()))
+		mode, err := byID(hc.IpcMode.Container())
+		if err != nil {
+			return asInvalid(err)
+		}
+		hc.IpcMode = container.IpcMode(mode)
 	}
 	if hc.NetworkMode.IsContainer() {
-		hc.NetworkMode = container.NetworkMode(byID(hc.NetworkMode.ConnectedContainer()))
+		mode, _ := byID(hc.NetworkMode.ConnectedContainer())
+		hc.NetworkMode = container.NetworkMode(mode)
 	}
+	return nil
 }
 
 // defaultLogDriver is Docker's.

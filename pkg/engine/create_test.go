@@ -61,6 +61,8 @@ func TestCreateRefuses(t *testing.T) {
 			"ulimit soft limit must be less than or equal to hard limit: 2 > 1"},
 		{"ipc", func(s *spec) { s.host.IpcMode = "foo" }, "invalid IPC mode: foo"},
 		{"pid", func(s *spec) { s.host.PidMode = "foo" }, "invalid PID mode: foo"},
+		{"pid of nobody", func(s *spec) { s.host.PidMode = "container:nobody" }, "No such container: nobody"},
+		{"ipc of nobody", func(s *spec) { s.host.IpcMode = "container:nobody" }, "No such container: nobody"},
 		{"uts", func(s *spec) { s.host.UTSMode = "foo" }, "invalid UTS mode: foo"},
 		{"cgroupns", func(s *spec) { s.host.CgroupnsMode = "foo" }, "invalid cgroup namespace mode: foo"},
 		{"userns", func(s *spec) { s.host.UsernsMode = "foo" }, "invalid user namespace mode: foo"},
@@ -127,7 +129,7 @@ func TestCreateFillsIn(t *testing.T) {
 		Labels: map[string]string{"a": "image", "b": "image"}, ExposedPorts: nat.PortSet{"80/tcp": {}}, StopSignal: "SIGQUIT",
 	})
 	key := rig.create("", func(s *spec) {
-		s.Image, s.Env, s.Labels = "app", []string{"A=user"}, map[string]string{"a": "user"}
+		s.Image, s.Env, s.Labels = "app", []string{"A=user"}, map[string]string{"a": "user", "nereid.host": "h9"} // the last as inspect gave it
 		s.host.Memory = 64 << 20
 	})
 	rec := rig.record(key)
@@ -146,7 +148,12 @@ func TestCreateFillsIn(t *testing.T) {
 	assert.Equal(t, hc.LogConfig.Type, "json-file")
 	assert.Equal(t, string(hc.IpcMode), "private")
 	assert.Equal(t, hc.Runtime, "runc")
-	assert.Check(t, len(hc.MaskedPaths) > 0 && len(hc.ReadonlyPaths) > 0)
+	assert.DeepEqual(t, hc.MaskedPaths, []string{ // in Docker's order, as the paths below
+		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+		"/sys/devices/virtual/powercap",
+	})
+	assert.Check(t, len(hc.ReadonlyPaths) > 0)
 	assert.Check(t, strings.HasSuffix(rec.LogPath, "/containers/admin/"+string(key.ID)+"/"+string(key.ID)+"-json.log"), rec.LogPath)
 	assert.Check(t, rec.Networks["bridge"] != nil)
 }
