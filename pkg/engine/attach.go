@@ -37,7 +37,7 @@ func (c *Containers) Attach(ctx context.Context, ref string, cfg *backend.Contai
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a := &attachment{c: c, r: r, cfg: cfg, keys: keys, hangup: cancel}
+	a := &attachment{c: c, r: r, cfg: cfg, keys: keys, hangup: cancel, ended: make(chan struct{})}
 	if !cfg.Stream {
 		return a.logOnly(ctx)
 	}
@@ -63,6 +63,7 @@ type attachment struct {
 	cfg    *backend.ContainerAttachConfig
 	keys   []byte
 	hangup context.CancelFunc
+	ended  chan struct{} // closed when the end of the run is stored, or the container has gone
 
 	stdin          io.ReadCloser
 	stdout, stderr io.Writer // nil: not wanted
@@ -152,10 +153,7 @@ func (a *attachment) stream(ctx context.Context) error {
 	}
 	joined := make(chan time.Time, 1)
 	done := make(chan error, 1)
-	go func() {
-		defer a.hangup()
-		done <- a.c.Runtime.Attach(ctx, keyOf(a.r), s, func() { joined <- time.Now() })
-	}()
+	go func() { done <- a.c.Runtime.Attach(ctx, keyOf(a.r), s, func() { joined <- time.Now() }) }()
 	go a.endWithRun(ctx)
 	select {
 	case at := <-joined:
@@ -177,6 +175,7 @@ func (a *attachment) endWithRun(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	close(a.ended)
 	linger := time.NewTimer(attachLinger)
 	defer linger.Stop()
 	select {
@@ -213,7 +212,31 @@ func (a *attachment) joined(ctx context.Context, gate *gate, at time.Time, done 
 	if err != nil && ctx.Err() == nil {
 		a.c.logger(keyOf(a.r)).Warn("attach failed", zap.Error(err))
 	}
+	if err == nil && (a.cfg.UseStdout || a.cfg.UseStderr) {
+		a.waitEnded(ctx)
+	}
 	return nil
+}
+
+// waitEnded keeps output that has ended open until the end of the run is stored: who has read all may ask for the exit
+// code, or remove the network. A start that failed has no end; it is over when the container's lock is free.
+func (a *attachment) waitEnded(ctx context.Context) {
+	over := make(chan struct{})
+	go func() {
+		running := false
+		_ = a.c.locked(ctx, a.r, func(now *state.Container) error {
+			running = up(now)
+			return nil
+		})
+		if !running {
+			close(over)
+		}
+	}()
+	select {
+	case <-a.ended:
+	case <-over:
+	case <-ctx.Done():
+	}
 }
 
 // tell emits an event of the container; one that cannot be written must not end the attachment.

@@ -96,6 +96,10 @@ func hasFamily(record *state.Network, six bool) bool {
 	return slices.ContainsFunc(record.Subnets, func(s state.Subnet) bool { return s.Prefix.Addr().Is6() == six })
 }
 
+// linkLocal is the prefix of the addresses that each interface gives itself. A network may be of these, and of nothing
+// narrower or wider.
+var linkLocal = netip.MustParsePrefix("fe80::/64")
+
 // checkSubnet refuses a subnet that another network has, or a wire of this host. A network that is on the wire itself
 // has the wire's addresses.
 func checkSubnet(record *state.Network, p netip.Prefix, taken []netip.Prefix, routes []network.Route) error {
@@ -105,7 +109,7 @@ func checkSubnet(record *state.Network, p netip.Prefix, taken []netip.Prefix, ro
 	if p.Addr().IsMulticast() {
 		return errInvalid("multicast subnet '%s' is not allowed", p)
 	}
-	if p.Addr().IsLinkLocalUnicast() && p.Addr().Is6() {
+	if p != linkLocal && p.Overlaps(linkLocal) {
 		return errInvalid("'%s' clashes with the Link-Local prefix 'fe80::/64'", p)
 	}
 	if slices.ContainsFunc(taken, p.Overlaps) {
@@ -135,10 +139,10 @@ func uniqueLocal(taken []netip.Prefix) netip.Prefix {
 }
 
 // chooseGateways gives each subnet its first address for a gateway where the user named none: of the range, when there is
-// one, as Docker does.
+// one, as Docker does. None is chosen where neither the bridge nor a default route would have it.
 func chooseGateways(record *state.Network) error {
 	for i, s := range record.Subnets {
-		if s.GatewayAsked {
+		if s.GatewayAsked || isFabric(record) && network.NoGateway(record, s.Prefix.Addr().Is6()) {
 			continue
 		}
 		gw, ok := nextFree(s, netip.Addr{}, func(netip.Addr) bool { return false })

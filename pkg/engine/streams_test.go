@@ -16,6 +16,7 @@ import (
 	"gotest.tools/v3/poll"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/state"
 	"github.com/nereid-paas/nereid/runtime"
 )
 
@@ -83,6 +84,24 @@ func TestAttachEndsWithItsRun(t *testing.T) {
 	case <-time.After(attachLinger + 5*time.Second):
 		t.Fatal("the attachment outlives its container")
 	}
+}
+
+// Whoever read a container's output to its end and asked for the exit code was sometimes told 0, of a container that ran.
+func TestAttachEndsOnceTheExitIsKnown(t *testing.T) {
+	rig := newContainerRig(t)
+	key := rig.run("web")
+	cl := newClient()
+	done := make(chan error, 1)
+	go func() {
+		done <- rig.Attach(rig.ctx, "web", &backend.ContainerAttachConfig{GetStreams: cl.streams, UseStdout: true, Stream: true})
+	}()
+	<-cl.opened
+	rig.w.end(nil, key, 3) // nobody tells the daemon yet
+	go rig.Exited(rig.ctx, runtime.Exit{Key: key, Code: 3, At: time.Now()})
+	assert.NilError(t, <-done)
+	r := rig.record(key)
+	assert.Equal(t, r.State.Status, state.StatusExited)
+	assert.Equal(t, r.State.ExitCode, 3)
 }
 
 func TestAttachWithBadDetachKeys(t *testing.T) {

@@ -115,7 +115,7 @@ func chooseInterface(record *state.Network, ep *state.Endpoint, claimed map[stri
 	}
 	if name := ep.DriverOpts[optionInterface]; name != "" {
 		if taken[name] {
-			return "", errInvalid("interface name %s is already in use in the container", name)
+			return "", errInternal("error renaming interface on %s to %q: file exists", record.Name, name)
 		}
 		return name, network.CheckInterface(name)
 	}

@@ -79,7 +79,7 @@ func TestWhereANetworkPublishes(t *testing.T) {
 
 func TestInterfaceNames(t *testing.T) {
 	f := newNetFixture(t)
-	f.network("net", opt("com.docker.network.container_iface_prefix", "net"))
+	n := f.network("net", opt("com.docker.network.container_iface_prefix", "net"))
 	r := f.container("web", on("net"))
 	next := r.Clone()
 	next.Networks["bridge"] = &state.Endpoint{Order: 1}
@@ -89,7 +89,13 @@ func TestInterfaceNames(t *testing.T) {
 	assert.Equal(t, r.Networks["net"].Interface, "front")
 	assert.Equal(t, r.Networks["bridge"].Interface, "eth0")
 
-	err := checkEndpoint(nil, "net", &networktypes.EndpointSettings{DriverOpts: map[string]string{optionInterface: "a/b"}})
+	twice := r.Clone()
+	twice.Networks["bridge"].DriverOpts = map[string]string{optionInterface: "front"}
+	_, err := chooseInterface(n, twice.Networks["bridge"], twice.Networks)
+	assert.Check(t, errdefs.IsInternal(err))
+	assert.Check(t, cmp.ErrorContains(err, `to "front": file exists`))
+
+	err = checkEndpoint(nil, "net", &networktypes.EndpointSettings{DriverOpts: map[string]string{optionInterface: "a/b"}})
 	assert.Check(t, cmp.ErrorContains(err, `invalid interface name "a/b"`))
 	err = checkEndpoint(nil, "net", &networktypes.EndpointSettings{DriverOpts: map[string]string{"com.docker.network.endpoint.sysctls": "net.ipv4.ip_forward=1"}})
 	assert.Check(t, cmp.ErrorContains(err, "unrecognised network interface sysctl 'net.ipv4.ip_forward=1'"))
@@ -106,6 +112,24 @@ func TestNetworkModeByID(t *testing.T) {
 	}})
 	assert.NilError(t, err)
 	assert.DeepEqual(t, list["blue"].Aliases, []string{"www"})
+}
+
+// An internal network whose bridge has no address gave one of two to a gateway that nobody had.
+func TestPointToPointNetwork(t *testing.T) {
+	for name, option := range map[string][2]string{
+		"isolated":   {"com.docker.network.bridge.gateway_mode_ipv4", "isolated"},
+		"no address": {"com.docker.network.bridge.inhibit_ipv4", "true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newNetFixture(t)
+			n := f.network("pair", subnets(networktypes.IPAMConfig{Subnet: "172.28.0.0/31"}), opt(option[0], option[1]),
+				func(r *networktypes.CreateRequest) { r.Internal = true })
+			assert.Check(t, !n.Subnets[0].Gateway.IsValid())
+			a, b := f.started(f.container("a", on("pair"))), f.started(f.container("b", on("pair")))
+			assert.Equal(t, a.Networks["pair"].Address.String(), "172.28.0.0/31")
+			assert.Equal(t, b.Networks["pair"].Address.String(), "172.28.0.1/31")
+		})
+	}
 }
 
 func TestNoAddressLeft(t *testing.T) {

@@ -162,6 +162,10 @@ func (o Options) noAddress(six bool) bool {
 	return o.mode(six) == GatewayIsolated || !six && o.NoAddress4
 }
 
+// NoGateway tells whether nobody has use for a gateway of a family: the bridge has no address, and containers get no
+// default route.
+func NoGateway(n *state.Network, six bool) bool { return n.Internal && optionsOf(n).noAddress(six) }
+
 // mode of the gateway in a family.
 func (o Options) mode(six bool) GatewayMode {
 	if six {

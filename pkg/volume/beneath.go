@@ -79,7 +79,7 @@ func openBeneath(dir, sub string) (*os.File, error) {
 	case errors.Is(err, unix.ENOENT):
 		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("cannot access path %s: no such file or directory", filepath.Join(dir, sub)))
 	case errors.Is(err, unix.EXDEV):
-		return nil, invalid("subpath %q leads out of the volume", sub)
+		return nil, invalid("path concatenation escapes the base directory, base: %s, subpath: %s", dir, sub)
 	case err != nil:
 		return nil, fmt.Errorf("open %s: %w", filepath.Join(dir, sub), err)
 	}
