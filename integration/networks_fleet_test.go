@@ -4,6 +4,9 @@ package integration
 
 import (
 	"fmt"
+	"maps"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +121,37 @@ func TestNetworksSpanHosts(t *testing.T) {
 			return nil
 		})
 	})
+	t.Run("what runs on a host itself reaches containers wherever they are", func(t *testing.T) {
+		m.reachedFromHosts(t, f.Hosts)
+		h.Docker(t, "run", "-d", "--name", "seen", "--network", "blue", "-e", "constraint:node=="+other.Name, "busybox", "sh", "-c", "exec httpd -f -vv -h /www 2>&1")
+		at := m.addresses(t, "seen")
+		for _, from := range f.Hosts {
+			for i, gateway := range strings.Fields(h.Docker(t, "network", "inspect", "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}", "blue")) {
+				eventually(t, 30*time.Second, func() error {
+					if r := from.On(t, "busybox", "ping", "-c", "1", "-W", "1", "-s", "1422", at[i]); r.Code != 0 {
+						return fmt.Errorf("from %s: %s", from.Name, r.Combined())
+					}
+					return nil
+				})
+				fetch(t, from.On, "http://"+net.JoinHostPort(at[i], "80")+"/")
+				gateway, _, _ = strings.Cut(gateway, "/")
+				eventually(t, 30*time.Second, func() error {
+					if said := h.Docker(t, "logs", "--tail", "2", "seen"); !strings.Contains(said, gateway+"]:") {
+						return fmt.Errorf("the container, whose gateway is %s, saw %s", gateway, said)
+					}
+					return nil
+				})
+			}
+		}
+		h.Docker(t, "rm", "-f", "seen")
+		for _, n := range []string{"0", "1"} { // whether or not bridged packets pass the firewall
+			for _, at := range f.Hosts {
+				at.On(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables="+n, "net.bridge.bridge-nf-call-ip6tables="+n)
+			}
+			m.reachedFromHosts(t, f.Hosts)
+			m.check(t)
+		}
+	})
 	t.Run("a network that is removed is gone everywhere", func(t *testing.T) {
 		h.Docker(t, "rm", "-f", "inner1", "inner2")
 		before := strings.Count(other.On(t, "ip", "-o", "link").Stdout, ": nr")
@@ -135,6 +169,18 @@ func TestNetworksSpanHosts(t *testing.T) {
 func serveOn(t *testing.T, h, on *lab.Host, name string, options ...string) {
 	t.Helper()
 	serve(t, h, append([]string{"--name", name, "-e", "constraint:node==" + on.Name}, options...)...)
+}
+
+// reachedFromHosts wants every container to answer every host.
+func (m *matrix) reachedFromHosts(t *testing.T, hosts []*lab.Host) {
+	t.Helper()
+	m.may["host"] = strings.Join(slices.Collect(maps.Keys(m.addrs)), " ")
+	asked := m.others("host", "none")
+	for _, at := range hosts {
+		eventually(t, 30*time.Second, func() error {
+			return m.verify("host", asked, at.On(t, append([]string{m.program, "ask"}, asked...)...).Stdout)
+		})
+	}
 }
 
 // check2 wants two places to reach each other.

@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"iter"
+	"net/netip"
 	"time"
 
 	"github.com/docker/docker/api/types/backend"
@@ -146,6 +147,8 @@ type Network interface {
 	RemoveNetwork(ctx context.Context, n *state.Network) error
 	// SetRemotes has a network on this host reach these endpoints of other hosts, and no others.
 	SetRemotes(ctx context.Context, n *state.Network, remotes []network.Remote) error
+	// SetHosts says at which addresses the other hosts of the fleet are reached.
+	SetHosts(ctx context.Context, others []netip.Addr) error
 	// SetMesh makes the ports of other hosts' containers that this host answers on those given.
 	SetMesh(ctx context.Context, ports []network.MeshPort) error
 	// Restore makes what is there equal to what should be after a restart: namespaces, links and rules of no container

@@ -38,7 +38,7 @@ func (n *Networks) followOthers(ctx context.Context) error {
 // react acts on what changed, once for each network.
 func (n *Networks) react(ctx context.Context, changes []state.Change) {
 	touched := map[nereid.NetworkID]*state.Network{}
-	ports := false
+	hosts, ports := false, false
 	for _, c := range changes {
 		for _, rec := range []state.Record{c.Old, c.New} {
 			switch r := rec.(type) {
@@ -49,15 +49,18 @@ func (n *Networks) react(ctx context.Context, changes []state.Change) {
 					n.dropLinks(ctx, r)
 				}
 			case *state.Host, *state.Member:
-				n.spanAll(ctx)
-				ports = true
+				hosts, ports = true, true
 			case *state.Port:
 				ports = true
 			}
 		}
 	}
-	for _, record := range touched {
-		n.span(ctx, record)
+	if hosts {
+		n.spanAll(ctx)
+	} else {
+		for _, record := range touched {
+			n.span(ctx, record)
+		}
 	}
 	if ports {
 		n.meshAll(ctx)
@@ -109,17 +112,26 @@ func (n *Networks) dropLinks(ctx context.Context, record *state.Network) {
 	}
 }
 
-// spanAll spans every network that this host's containers are on.
+// spanAll spans every network, over the hosts that there are now.
 func (n *Networks) spanAll(ctx context.Context) {
-	done := map[nereid.NetworkID]bool{}
-	for _, r := range n.State.View().ContainersOn(n.Host) {
-		for _, ep := range r.Networks {
-			if record, ok := n.State.View().Network(r.Account, ep.Network); ok && ep.ID != "" && !done[record.ID] {
-				done[record.ID] = true
-				n.span(ctx, record)
-			}
+	if err := n.spanHosts(ctx); err != nil {
+		n.Log.Error("processes of this host do not reach containers of others", zap.Error(err))
+	}
+	for _, record := range n.State.View().AllNetworks() {
+		n.span(ctx, record)
+	}
+}
+
+func (n *Networks) spanHosts(ctx context.Context) error {
+	n.spanning.Lock() // what is read last is set last
+	defer n.spanning.Unlock()
+	var others []netip.Addr
+	for _, m := range n.State.View().Members() {
+		if at := n.addressOf(m.Name); m.Name != n.Host && at.IsValid() {
+			others = append(others, at)
 		}
 	}
+	return n.Network.SetHosts(ctx, others)
 }
 
 // span has a network on this host reach its endpoints on the others. A failure is logged: the next change tries again.
@@ -161,13 +173,13 @@ func (n *Networks) remotes(record *state.Network) []network.Remote {
 }
 
 // addressOf is where a host is reached, alive or not; invalid when nobody knows.
-func (n *Networks) addressOf(h nereid.Host) netip.Addr {
-	if m, ok := n.State.View().Member(h); ok {
+func (d Deps) addressOf(h nereid.Host) netip.Addr {
+	if m, ok := d.State.View().Member(h); ok {
 		if at, err := netip.ParseAddrPort(m.Peer); err == nil {
 			return at.Addr().Unmap()
 		}
 	}
-	if rec, ok := n.State.View().Host(h); ok {
+	if rec, ok := d.State.View().Host(h); ok {
 		return rec.Advertise
 	}
 	return netip.Addr{}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
 
@@ -30,6 +31,12 @@ func TestNetworksFollowOtherHosts(t *testing.T) {
 	f.wantRemotes("blue", ep.MAC+" "+ep.Address.Addr().String()+" 192.0.2.2")
 	f.stop(there)
 	f.wantRemotes("blue")
+	f.network("elsewhere") // which no container here is on
+	far := f.started(f.container("far", on("elsewhere"), func(r *state.Container) { r.Host = "h2" })).Networks["elsewhere"]
+	f.wantRemotes("elsewhere", far.MAC+" "+far.Address.Addr().String()+" 192.0.2.2")
+	f.host.mu.Lock()
+	assert.DeepEqual(t, f.host.hosts, []netip.Addr{netip.MustParseAddr("192.0.2.2")}, cmpopts.EquateComparable(netip.Addr{}))
+	f.host.mu.Unlock()
 	there = f.started(f.read(there))
 	ep = there.Networks["blue"]
 	f.wantRemotes("blue", ep.MAC+" "+ep.Address.Addr().String()+" 192.0.2.2")

@@ -111,7 +111,7 @@ func freeVNI(all []*state.Network) uint32 {
 		var b [4]byte
 		rand.Read(b[:]) // never fails, by its contract
 		vni := binary.BigEndian.Uint32(b[:]) >> 8
-		if vni >= 4096 && !taken[vni] {
+		if vni >= 4096 && vni != network.HostVNI && !taken[vni] {
 			return vni
 		}
 	}

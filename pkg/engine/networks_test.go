@@ -70,6 +70,7 @@ type notedNetwork struct {
 	busy      map[uint16]bool // ports of other processes
 	removed   []string
 	mesh      []network.MeshPort
+	hosts     []netip.Addr
 	remotes   map[string][]network.Remote // by network
 	fail      error
 }
@@ -119,6 +120,13 @@ func (h *notedNetwork) SetRemotes(_ context.Context, n *state.Network, remotes [
 		h.remotes = map[string][]network.Remote{}
 	}
 	h.remotes[n.Name] = remotes
+	return nil
+}
+
+func (h *notedNetwork) SetHosts(_ context.Context, others []netip.Addr) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hosts = others
 	return nil
 }
 

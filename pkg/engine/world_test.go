@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -410,6 +411,10 @@ func (n fakeNet) Remove(_ context.Context, id nereid.ContainerID) error {
 
 func (n fakeNet) SetRemotes(context.Context, *state.Network, []network.Remote) error {
 	return n.do("net.SetRemotes", func() error { return nil })
+}
+
+func (n fakeNet) SetHosts(context.Context, []netip.Addr) error {
+	return n.do("net.SetHosts", func() error { return nil })
 }
 
 func (n fakeNet) SetMesh(context.Context, []network.MeshPort) error {

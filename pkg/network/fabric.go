@@ -34,6 +34,8 @@ type Fabric struct {
 	leaving *leaving
 	mesh    *mesh
 
+	hostLink hostLink
+
 	bridgesMu sync.Mutex
 	bridges   map[uint32]*bridge // by VNI
 
@@ -68,7 +70,7 @@ func New(cfg Config) (*Fabric, error) {
 	names := newNaming(cfg.Host)
 	f := &Fabric{
 		cfg: cfg, names: names, log: cfg.Log, nl: nl, ipv6: ipv6,
-		fw: newFirewall(names.table()), cache: newAnswerCache(),
+		fw: newFirewall(names), cache: newAnswerCache(),
 		bridges: map[uint32]*bridge{}, sandboxes: map[nereid.ContainerID]*sandbox{},
 	}
 	f.leaving = newLeaving(f)

@@ -89,14 +89,14 @@ func (r rules) clone() rules {
 // firewall is this daemon's nftables table. Its chains never change; networks and ports are elements of its sets. All
 // methods may be called at once; each change is one batch, which the kernel takes whole or not at all.
 type firewall struct {
-	table string
+	names naming
 
 	mu   sync.Mutex
 	have rules // as the kernel has it
 	conn *nftables.Conn
 }
 
-func newFirewall(table string) *firewall { return &firewall{table: table, have: newRules()} }
+func newFirewall(names naming) *firewall { return &firewall{names: names, have: newRules()} }
 
 // bufferBytes holds the largest batch of a restore and its acknowledgements, one per message.
 const bufferBytes = 8 << 20
@@ -239,7 +239,7 @@ func (fw *firewall) thereLocked() (bool, error) {
 		return false, err
 	}
 	tables, err := fw.conn.ListTablesOfFamily(nftables.TableFamilyINet)
-	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == fw.table }), err
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == fw.names.table() }), err
 }
 
 // remove deletes the table.
@@ -267,7 +267,7 @@ func (fw *firewall) commitLocked(fill func(*batch)) error {
 	if err := fw.openLocked(); err != nil {
 		return err
 	}
-	b := newBatch(fw.conn, fw.table)
+	b := newBatch(fw.conn, fw.names)
 	fill(b)
 	if b.err == nil {
 		b.err = fw.conn.Flush()

@@ -42,6 +42,9 @@ func (n naming) tunnel(vni uint32) string {
 
 func (n naming) tunnelPrefix() string { return "nx" + n.tag + "-" }
 
+// hostLink is the name of the link by which the host's own processes reach containers of other hosts.
+func (n naming) hostLink() string { return "nh" + n.tag }
+
 // dummy is the name of the link to nowhere that a network's containers are behind.
 func (n naming) dummy(vni uint32) string { return fmt.Sprintf("nd%s-%06x", n.tag, vni&0xffffff) }
 

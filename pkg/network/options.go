@@ -59,7 +59,7 @@ type Options struct {
 
 func defaultOptions() Options {
 	return Options{
-		MTU: 1500, ICC: true, Masquerade: true, Gateway4: GatewayNAT, Gateway6: GatewayNAT, LinkPrefix: "eth",
+		MTU: defaultMTU, ICC: true, Masquerade: true, Gateway4: GatewayNAT, Gateway6: GatewayNAT, LinkPrefix: "eth",
 	}
 }
 
@@ -81,7 +81,7 @@ func ParseOptions(options map[string]string) (o Options, unknown []string, err e
 		return o, nil, invalid("invalid MTU number: %d", o.MTU)
 	}
 	if o.MTU == 0 {
-		o.MTU = 1500
+		o.MTU = defaultMTU
 	}
 	return o, unknown, nil
 }

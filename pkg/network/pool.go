@@ -99,7 +99,7 @@ type Route struct {
 	Via    bool // by way of a router; otherwise it is on a wire of the host
 }
 
-// HostRoutes are the routes of this host, without the default ones and the kernel's own: what a new subnet must not hide.
+// HostRoutes are the routes of this host, without the default ones, the kernel's own, and those to containers of other hosts: what a new subnet must not hide.
 func HostRoutes() ([]Route, error) {
 	nl, err := openNetlink(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -112,7 +112,7 @@ func HostRoutes() ([]Route, error) {
 	}
 	var list []Route
 	for _, r := range routes {
-		if r.Dst == nil {
+		if r.Dst == nil || r.Protocol == routeProtocol {
 			continue
 		}
 		addr, ok := netip.AddrFromSlice(r.Dst.IP)

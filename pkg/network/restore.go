@@ -176,7 +176,7 @@ func (f *Fabric) abandon(id nereid.ContainerID) {
 
 // sweepLinks removes our veths without an endpoint and our bridges without one.
 func (f *Fabric) sweepLinks(running []Restored) error {
-	keep := map[string]bool{}
+	keep := map[string]bool{f.names.hostLink(): true} // SetHosts says whether it stays
 	for _, r := range running {
 		for _, a := range r.Attachments {
 			keep[f.names.veth(a.Endpoint.ID)] = true
@@ -225,7 +225,7 @@ func (f *Fabric) RemoveNetwork(_ context.Context, n *state.Network) error {
 	defer f.bridgesMu.Unlock()
 	name := f.linkOf(n)
 	delete(f.bridges, n.VNI)
-	err := errors.Join(f.fw.removeZones(name), f.deleteLink(f.names.tunnel(n.VNI)))
+	err := errors.Join(f.fw.removeZones(name), f.deleteLink(f.names.tunnel(n.VNI)), f.setHostRoutes(n, nil))
 	link, linkErr := f.nl.LinkByName(name)
 	if linkErr != nil || !f.made(link) {
 		return err

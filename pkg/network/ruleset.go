@@ -2,6 +2,7 @@ package network
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -57,11 +58,12 @@ type batch struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 	sets  map[string]*nftables.Set
-	err   error // the first
+	hosts string // the link to the other hosts, for this one's own processes
+	err   error  // the first
 }
 
-func newBatch(conn *nftables.Conn, table string) *batch {
-	b := &batch{conn: conn, table: &nftables.Table{Name: table, Family: nftables.TableFamilyINet}}
+func newBatch(conn *nftables.Conn, names naming) *batch {
+	b := &batch{conn: conn, table: &nftables.Table{Name: names.table(), Family: nftables.TableFamilyINet}, hosts: names.hostLink()}
 	b.sets = setsOf(b.table)
 	return b
 }
@@ -256,9 +258,11 @@ func lastAddr(p netip.Prefix) netip.Addr {
 //	prerouting   … for what arrives, except at the loopback's addresses: that can only be forged
 //	output       … for what the host's own processes send, except to ::1, from which nothing can be routed
 //	postrouting  sources become the host's: out of our networks; from 127.0.0.1; and for what is carried to another host,
-//	             or a container that reached one of its own network through a published port: the answer must pass by us
-//	forward      answers, the same network, published ports, and out; nothing else gets to a container. A chain can
-//	             only refuse: what another table drops stays dropped whatever is accepted here.
+//	             or a container that reached one of its own network through a published port: the answer must pass by us.
+//	             To a container, another host's processes are the gateway, as this one's are
+//	forward      answers, other hosts' processes, the same network, published ports, and out; nothing else gets to a
+//	             container, here or elsewhere. A chain can only refuse: what another table drops stays dropped whatever
+//	             is accepted here.
 func (b *batch) chains() {
 	publish, carry := [2]*nftables.Chain{}, [2]*nftables.Chain{}
 	for family := range addrTypes {
@@ -292,7 +296,9 @@ func (b *batch) chains() {
 
 func (b *batch) sourceChain() {
 	post := b.base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	b.rule(post, isLink(oifname, b.hosts), masquerade())
 	for family := range addrTypes {
+		b.rule(post, is(family), fromHost(family), oifname(1), in(setBridges), masquerade())
 		b.rule(post, is(family), loadSaddr(family, 1), in(of(setSubnets, family)), oifname(1), notIn(setBridges), masquerade())
 		b.rule(post, is(family), oifname(1), notIn(setBridges), loadSaddr(family, 1), mapTo(of(setSources, family)), snat(family))
 		b.rule(post, isDNAT(), is(family), loadSaddr(family, 1), oifname(8+addrWords(family)), in(of(setOnLink, family)), masquerade())
@@ -305,6 +311,9 @@ func (b *batch) forwardChain() {
 	fwd := b.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
 	b.rule(fwd, ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept)
+	b.rule(fwd, isLink(iifname, b.hosts), oifname(1), in(setBridges), accept)
+	b.rule(fwd, isLink(iifname, b.hosts), drop)
+	b.rule(fwd, isLink(oifname, b.hosts), drop)
 	b.rule(fwd, iifname(1), oifname(2), in(setMayTalk), accept)
 	b.rule(fwd, iifname(1), in(setInternal), drop)
 	b.rule(fwd, oifname(1), in(setInternal), drop)
@@ -374,6 +383,20 @@ func meta(key expr.MetaKey, reg uint32) []expr.Any {
 func loadProto(reg uint32) []expr.Any { return meta(expr.MetaKeyL4PROTO, reg) }
 func iifname(reg uint32) []expr.Any   { return meta(expr.MetaKeyIIFNAME, reg) }
 func oifname(reg uint32) []expr.Any   { return meta(expr.MetaKeyOIFNAME, reg) }
+
+// isLink: the link by which the packet comes or goes is this one.
+func isLink(by func(reg uint32) []expr.Any, name string) []expr.Any {
+	return slices.Concat(by(1), cmpData(expr.CmpOpEq, ifname(name)...))
+}
+
+// fromHost: the source is the address of a host on the link between hosts.
+func fromHost(family int) []expr.Any {
+	p := fabricPrefixes[family]
+	mask := net.CIDRMask(p.Bits(), p.Addr().BitLen())
+	return slices.Concat(loadSaddr(family, 1), []expr.Any{
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))},
+	}, cmpData(expr.CmpOpEq, p.Addr().AsSlice()...))
+}
 
 func in(set string) []expr.Any { return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: set}} }
 func notIn(set string) []expr.Any {

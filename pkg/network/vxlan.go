@@ -14,8 +14,11 @@ import (
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
-// vxlanPort is where hosts send each other the frames of their networks (RFC 7348).
-const vxlanPort = 4789
+// VXLANPort is where hosts send each other the frames of their networks (RFC 7348).
+const VXLANPort = 4789
+
+// defaultMTU is that of networks that nobody says more of.
+const defaultMTU = 1500
 
 // vxlanOverhead is what a frame grows by on its way between hosts: Ethernet, VXLAN, UDP and the outer IPv4 or IPv6 header.
 var vxlanOverhead = [2]int{v4: 50, v6: 70}
@@ -35,13 +38,21 @@ type tunnel struct {
 	have  map[Remote]bool
 }
 
-// SetRemotes has a network reach these endpoints of other hosts, and no others. On a host without the network it does
-// nothing. The cost is that of the difference.
+// SetRemotes has a network reach these endpoints of other hosts, and no others. On a host without the network it is the
+// host's own processes alone that reach them, once SetHosts has said which hosts there are. The cost is that of the
+// difference.
 func (f *Fabric) SetRemotes(_ context.Context, n *state.Network, remotes []Remote) error {
+	if isParented(n) {
+		return nil
+	}
+	return errors.Join(f.setTunnel(n, remotes), f.setHostRoutes(n, remotes))
+}
+
+func (f *Fabric) setTunnel(n *state.Network, remotes []Remote) error {
 	f.bridgesMu.Lock()
 	defer f.bridgesMu.Unlock()
 	b, ok := f.bridges[n.VNI]
-	if !ok || isParented(n) || (len(remotes) == 0 && b.tunnel == nil) {
+	if !ok || (len(remotes) == 0 && b.tunnel == nil) {
 		return nil
 	}
 	if b.tunnel == nil {
@@ -63,7 +74,7 @@ func (f *Fabric) makeTunnel(n *state.Network, b *bridge) (*tunnel, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.MasterIndex = name, b.mtu, b.index
 	link := &netlink.Vxlan{
-		LinkAttrs: attrs, VxlanId: int(n.VNI), SrcAddr: f.cfg.Advertise.AsSlice(), Port: vxlanPort, Learning: false, Proxy: true, UDPCSum: true,
+		LinkAttrs: attrs, VxlanId: int(n.VNI), SrcAddr: f.cfg.Advertise.AsSlice(), Port: VXLANPort, Learning: false, Proxy: true, UDPCSum: true,
 	}
 	if err := f.nl.LinkAdd(link); err != nil {
 		return nil, fmt.Errorf("add %q: %w", name, err)
@@ -136,19 +147,27 @@ func (f *Fabric) mtu(n *state.Network) int {
 	if _, asked := n.Options[optionMTU]; asked && !n.Predefined || f.cfg.Others == nil || !f.cfg.Others() {
 		return o.MTU
 	}
+	if mtu, ok := f.wayMTU(); ok {
+		return mtu
+	}
+	return o.MTU
+}
+
+// wayMTU is what is left of the way to the other hosts for a network's packets, as far as this host's own link tells.
+func (f *Fabric) wayMTU() (int, bool) {
 	links, err := untorn(f.nl.LinkList)
 	if err != nil {
-		return o.MTU
+		return 0, false
 	}
 	for _, l := range links {
 		addrs, err := f.nl.AddrList(l, netlink.FAMILY_ALL)
 		for _, a := range addrs {
 			if ip, ok := netip.AddrFromSlice(a.IP); err == nil && ok && ip.Unmap() == f.cfg.Advertise {
-				return l.Attrs().MTU - vxlanOverhead[familyOf(f.cfg.Advertise)]
+				return l.Attrs().MTU - vxlanOverhead[familyOf(f.cfg.Advertise)], true
 			}
 		}
 	}
-	return o.MTU
+	return 0, false
 }
 
 // bridgeMAC is a bridge's hardware address: its own on each host, as frames that a host gets under its own are lost.

@@ -116,3 +116,87 @@ func entriesOf(remotes []Remote) []string {
 	slices.Sort(list)
 	return list
 }
+
+// TestHostRoutesFollow: the host's own processes get a way to each container of another host, whether or not the network is
+// here, and nothing of it remains.
+func TestHostRoutesFollow(t *testing.T) {
+	f := fleetFabric(t)
+	machine(t)
+	n, other := dualNetwork(0x123458), dualNetwork(0x123459)
+	at := func(s string) netip.Addr { return netip.MustParseAddr(s) }
+	one := Remote{MAC: "02:42:0a:c8:56:09", Address: at("10.200.88.9"), Address6: at("fd00:200:58::9"), Host: at("192.0.2.2")}
+	two := Remote{MAC: "02:42:0a:c8:56:0a", Address: at("10.200.88.10"), Host: at("192.0.2.3")}
+	assert.NilError(t, f.SetRemotes(t.Context(), n, []Remote{one}), "before it is known which hosts there are")
+	assert.Check(t, !f.linkExists(f.names.hostLink()))
+
+	assert.NilError(t, f.SetHosts(t.Context(), []netip.Addr{one.Host, two.Host}))
+	hosts := []string{
+		"240.0.2.2/32 via ", "240.0.2.3/32 via ", fabricAddrs(one.Host)[v6].String() + "/128 via ", fabricAddrs(two.Host)[v6].String() + "/128 via ",
+	}
+	far := func(r Remote) (list []string) {
+		for _, a := range []netip.Addr{r.Address, r.Address6} {
+			if a.IsValid() {
+				list = append(list, fmt.Sprintf("%s/%d via %s", a, a.BitLen(), fabricAddrs(r.Host)[familyOf(a)]))
+			}
+		}
+		return list
+	}
+	assert.DeepEqual(t, linkRoutes(t, f), sorted(hosts))
+	moved := one
+	moved.Host = two.Host
+	for _, want := range [][]Remote{{one}, {one, two}, {moved, two}, {two}, {}, {one}} {
+		assert.NilError(t, f.SetRemotes(t.Context(), n, want))
+		all := hosts
+		for _, r := range want {
+			all = append(slices.Clip(all), far(r)...)
+		}
+		assert.DeepEqual(t, linkRoutes(t, f), sorted(all))
+	}
+	elsewhere := Remote{MAC: "02:42:0a:c8:56:0b", Address: at("10.200.89.10"), Host: two.Host}
+	assert.NilError(t, f.SetRemotes(t.Context(), other, []Remote{elsewhere}))
+	routes, err := HostRoutes()
+	assert.NilError(t, err)
+	assert.Check(t, !slices.ContainsFunc(routes, func(r Route) bool { return r.Prefix.Contains(one.Address) }), "they are in no new network's way")
+
+	assert.NilError(t, f.RemoveNetwork(t.Context(), other))
+	assert.DeepEqual(t, linkRoutes(t, f), sorted(append(slices.Clip(hosts), far(one)...)))
+	assert.NilError(t, f.SetHosts(t.Context(), []netip.Addr{one.Host}))
+	assert.NilError(t, f.SetRemotes(t.Context(), n, []Remote{one, two}), "of a host that is no member")
+	assert.DeepEqual(t, linkRoutes(t, f), sorted(append([]string{hosts[0], hosts[2]}, far(one)...)))
+	assert.NilError(t, f.SetHosts(t.Context(), nil))
+	assert.Check(t, !f.linkExists(f.names.hostLink()))
+}
+
+// TestHostsAlike: two hosts with the same address between hosts are told apart, not mixed up.
+func TestHostsAlike(t *testing.T) {
+	f := fleetFabric(t)
+	at := func(s string) netip.Addr { return netip.MustParseAddr(s) }
+	got := f.distinct([]netip.Addr{at("26.0.0.2"), at("10.0.0.2"), at("208.0.2.1"), at("2001:db8::7"), at("10.0.0.3")})
+	assert.DeepEqual(t, got, map[netip.Addr]bool{at("10.0.0.2"): true, at("10.0.0.3"): true}, cmpAddr)
+	for _, host := range []string{"10.0.0.2", "255.1.2.3", "2001:db8::7"} {
+		for family, a := range fabricAddrs(at(host)) {
+			assert.Check(t, fabricPrefixes[family].Contains(a) && a != at(host), "%s has %s", host, a)
+		}
+	}
+}
+
+// linkRoutes are the routes over the link between hosts.
+func linkRoutes(t *testing.T, f *Fabric) (list []string) {
+	t.Helper()
+	link, err := f.nl.LinkByName(f.names.hostLink())
+	assert.NilError(t, err)
+	routes, err := f.nl.RouteList(link, netlink.FAMILY_ALL)
+	assert.NilError(t, err)
+	for _, r := range routes {
+		if r.Protocol == routeProtocol {
+			gw := ""
+			if r.Gw != nil {
+				gw = r.Gw.String()
+			}
+			list = append(list, r.Dst.String()+" via "+gw)
+		}
+	}
+	return sorted(list)
+}
+
+func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
