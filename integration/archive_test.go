@@ -97,6 +97,7 @@ func TestCopy(t *testing.T) {
 		{name: "created, nothing changed by a look", line: "docker diff fresh; docker inspect -s -f {{.SizeRw}} fresh", out: "0"},
 		{name: "created, a hosts file put", line: "docker cp file fresh:/etc/hosts && docker diff fresh && docker cp fresh:/etc/hosts - | tar xO", out: "C /etc\nC /etc/hosts\nhello"},
 		{name: "created, started over it", line: "docker start -a fresh && docker cp fresh:/etc/hosts - | tar xO | head -1", out: "127.0.0.1\tlocalhost"},
+		{name: "created, its working directory", line: "docker create --name dir -w /made/deep busybox true >/dev/null && docker cp file dir:/made/deep && docker cp dir:/made/deep out12 && cat out12/file", out: "hello"},
 		{name: "created, read-only", line: "docker create --name ro --read-only -v vol:/vol busybox true >/dev/null; docker cp file ro:/x", err: "container rootfs is marked read-only"},
 		{name: "created, read-only, its volume", line: "docker cp file ro:/vol/r && docker cp ro:/vol/r out11 && cat out11", out: "hello"},
 	}

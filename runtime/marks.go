@@ -1,7 +1,14 @@
 package runtime
 
 import (
+	"errors"
+	"fmt"
 	"os"
+
+	"github.com/containerd/continuity/fs"
+	"github.com/containerd/errdefs"
+	"github.com/moby/sys/user"
+	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 )
@@ -12,10 +19,19 @@ const (
 	mountTable = "etc/mtab"
 )
 
-// MakeMarks makes what every container of Docker's has in its root file system before its first start, where neither the
+// Furnish makes what a container's root file system has from its creation on, as Docker's do: the marks, and the directory
+// its process starts in. One that cannot be a directory is errdefs.ErrInvalidArgument. It may be called again.
+func Furnish(rootfs, workingDir string, owner nereid.IDMap) error {
+	if err := makeMarks(rootfs, owner); err != nil {
+		return err
+	}
+	return makeWorkingDir(rootfs, workingDir, owner)
+}
+
+// makeMarks makes what every container of Docker's has in its root file system before its first start, where neither the
 // image nor the container itself has it: the marks, and what is mounted on. The links in it are the container's: none
 // leads out. What cannot be made is left out.
-func MakeMarks(rootfs string, owner nereid.IDMap) error {
+func makeMarks(rootfs string, owner nereid.IDMap) error {
 	root, err := os.OpenRoot(rootfs)
 	if err != nil {
 		return err
@@ -37,6 +53,24 @@ func MakeMarks(rootfs string, owner nereid.IDMap) error {
 	}
 	if err := root.Symlink("/proc/mounts", mountTable); err == nil {
 		_ = root.Lchown(mountTable, int(owner.UID), int(owner.GID))
+	}
+	return nil
+}
+
+// makeWorkingDir makes the directory the process starts in, as Docker does, below what volumes may hide later.
+func makeWorkingDir(rootfs, dir string, owner nereid.IDMap) error {
+	if dir == "" || dir == "/" {
+		return nil
+	}
+	path, err := fs.RootPath(rootfs, dir)
+	if err != nil {
+		return err
+	}
+	if err := user.MkdirAllAndChown(path, 0o755, int(owner.UID), int(owner.GID), user.WithOnlyNew); err != nil {
+		if st, serr := os.Stat(path); errors.Is(err, unix.ENOTDIR) || serr == nil && !st.IsDir() {
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("Cannot mkdir: %s is not a directory", dir))
+		}
+		return err
 	}
 	return nil
 }

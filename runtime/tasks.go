@@ -10,18 +10,15 @@ import (
 
 	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/core/containers"
-	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
 	"github.com/docker/docker/api/types/container"
-	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/logs"
-	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/trace"
 	"github.com/nereid-paas/nereid/runtime/spec"
 )
@@ -103,10 +100,7 @@ func (r *Runtime) bundle(ctx context.Context, t *task, userns string) (*specs.Sp
 	if err != nil {
 		return nil, err
 	}
-	if err := MakeMarks(rootfs, s.IDMap); err != nil {
-		return nil, err
-	}
-	if err := makeWorkingDir(rootfs, s.Config.WorkingDir, s.IDMap); err != nil {
+	if err := Furnish(rootfs, s.Config.WorkingDir, s.IDMap); err != nil {
 		return nil, err
 	}
 	shm, err := r.openShm(s)
@@ -124,24 +118,6 @@ func (r *Runtime) bundle(ctx context.Context, t *task, userns string) (*specs.Sp
 	}
 	t.remember(out)
 	return out, nil
-}
-
-// makeWorkingDir makes the directory the process starts in, as Docker does, below what volumes may hide later.
-func makeWorkingDir(rootfs, dir string, owner nereid.IDMap) error {
-	if dir == "" || dir == "/" {
-		return nil
-	}
-	path, err := fs.RootPath(rootfs, dir)
-	if err != nil {
-		return err
-	}
-	if err := user.MkdirAllAndChown(path, 0o755, int(owner.UID), int(owner.GID), user.WithOnlyNew); err != nil {
-		if st, serr := os.Stat(path); errors.Is(err, unix.ENOTDIR) || serr == nil && !st.IsDir() {
-			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("Cannot mkdir: %s is not a directory", dir))
-		}
-		return err
-	}
-	return nil
 }
 
 func (r *Runtime) createContainer(ctx context.Context, t *task, s *specs.Spec) error {

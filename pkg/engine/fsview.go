@@ -47,7 +47,7 @@ func (c *Containers) openFS(ctx context.Context, r *state.Container, withMounts 
 		}
 	}()
 	if r.Starts == 0 { // the first start makes them else
-		if err := runtime.MakeMarks(dir, idMapOf(r)); err != nil {
+		if err := runtime.Furnish(dir, r.Config.WorkingDir, idMapOf(r)); err != nil {
 			return nil, err
 		}
 	}
