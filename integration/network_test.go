@@ -133,6 +133,8 @@ func TestNetworkModes(t *testing.T) {
 		{name: "host is the host's", args: "run --rm --network host busybox sh -c 'ls /sys/class/net | grep up0'", out: "up0"},
 		{name: "container shares", args: "run --rm --network container:base busybox wget -q -O - http://127.0.0.1/", out: "hello from busybox"},
 		{name: "container shares the hostname", args: "run --rm --network container:base busybox hostname", out: "basehost"},
+		{name: "container shares with one that shares", args: "run -d --name tenant --network container:base busybox sleep 600", out: "~"},
+		{name: "container shares with one that shares, its files", args: "run --rm --network container:tenant busybox sh -c 'cat /etc/hostname; wget -q -O - http://127.0.0.1/'", out: "basehost\nhello from busybox"},
 		{name: "container of none", args: "run --rm --network container:nosuch busybox true", code: 125, stderr: "No such container: nosuch"},
 		{name: "no such network", args: "run --rm --network nosuch busybox true", code: 125, stderr: "network nosuch not found"},
 		{name: "host with a port", args: "run --rm --network host -p 80:80 busybox true", out: "", stderr: "Published ports are discarded when using host network mode"},

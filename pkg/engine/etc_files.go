@@ -10,6 +10,7 @@ import (
 	networktypes "github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/opts"
 
+	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/network"
 	"github.com/nereid-paas/nereid/pkg/state"
 	"github.com/nereid-paas/nereid/runtime"
@@ -22,21 +23,31 @@ const (
 )
 
 // EtcFiles are the files of the container's directory that it has in /etc. A container that shares another's network
-// has the other's.
+// has the other's, and so on to the one whose network it is.
 type EtcFiles struct{ Hosts, ResolvConf, Hostname string }
 
 // EtcFiles of a container, which Sandbox writes.
 func (n *Networks) EtcFiles(r *state.Container) EtcFiles {
-	owner := r
-	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
-		if d, err := n.State.View().FindContainer(r.Account, mode.ConnectedContainer()); err == nil {
-			owner = d
-		}
-	}
+	owner := n.netnsOwner(r)
 	dir := filepath.Join(n.DataRoot, "containers", string(owner.Account), string(owner.ID))
 	return EtcFiles{
 		Hosts: filepath.Join(dir, "hosts"), ResolvConf: filepath.Join(dir, "resolv.conf"), Hostname: filepath.Join(dir, "hostname"),
 	}
+}
+
+// netnsOwner is the container whose network one has: its own, or the one at the end of those it joins. A container can join
+// only what is there when it is created, but a name may have been given to another since: the chain is cut where it closes.
+func (n *Networks) netnsOwner(r *state.Container) *state.Container {
+	seen := map[nereid.ContainerID]bool{}
+	for mode := r.HostConfig.NetworkMode; mode.IsContainer() && !seen[r.ID]; mode = r.HostConfig.NetworkMode {
+		seen[r.ID] = true
+		d, err := n.State.View().FindContainer(r.Account, mode.ConnectedContainer())
+		if err != nil {
+			break
+		}
+		r = d
+	}
+	return r
 }
 
 // EtcMounts put the files where the container looks for them, except where the user mounted something else.
