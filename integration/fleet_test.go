@@ -55,6 +55,8 @@ func TestFleetMatrix(t *testing.T) {
 			runCases(t, h, []cliCase{
 				{name: "ps of a host", args: "ps --filter node=" + h3.Name + " --format {{.Names}}", out: "lost"},
 				{name: "label", args: "ps --filter label=nereid.host=" + h3.Name + " --format {{.Names}}", out: "lost"},
+				{name: "label in inspect", args: `inspect -f '{{index .Config.Labels "nereid.host"}}' lost`, out: h3.Name},
+				{name: "label in ps", args: `ps --filter name=lost --format '{{.Label "nereid.host"}}'`, out: h3.Name},
 				{name: "inspect tells the host", args: "inspect -f {{.Config.Labels.which}} lost", out: "lost"},
 				{name: "names are the fleet's", args: "create --name lost busybox", code: 1, stderr: `Conflict. The container name "/lost" is already in use by container`},
 			})

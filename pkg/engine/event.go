@@ -9,11 +9,8 @@ import (
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
-// hostAttribute is the event attribute, and the label in inspect and ps, that tells the host something happened on.
-const hostAttribute = "nereid.host"
-
-// containerEvent composes what a container's owner tells of it: the container's labels, its image and name, the
-// host, and the attributes given, which the labels cannot hide. The store sets the time when the event is emitted.
+// containerEvent composes what a container's owner tells of it: the container's labels, its image and name,
+// and the attributes given, which the labels cannot hide. The store sets the time when the event is emitted.
 func containerEvent(c *state.Container, action events.Action, attrs map[string]string) *state.Event {
 	all := map[string]string{}
 	if c.Config != nil {
@@ -73,7 +70,6 @@ func pruneEvent(a nereid.Account, h nereid.Host, t events.Type, attrs map[string
 
 // newEvent makes an event that owns attrs.
 func newEvent(a nereid.Account, h nereid.Host, t events.Type, id string, action events.Action, attrs map[string]string) *state.Event {
-	attrs[hostAttribute] = string(h)
 	return &state.Event{
 		Account: a,
 		Host:    h,

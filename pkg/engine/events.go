@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,7 @@ func (s *System) Events(ctx context.Context, since, until time.Time, f filters.A
 			since.Unix(), since.Nanosecond(), until.Unix(), until.Nanosecond()))
 	}
 	r := &eventReader{
+		view:   s.State.View(),
 		cursor: s.eventCursor(since, until),
 		keep:   eventFilter{account: nereid.AccountFrom(ctx), until: until, args: f}.include,
 		until:  until,
@@ -54,6 +56,7 @@ func (s *System) eventCursor(since, until time.Time) *state.EventCursor {
 
 // eventReader reads the events for one client.
 type eventReader struct {
+	view   *state.View
 	cursor *state.EventCursor
 	keep   func(*state.Event) bool
 	until  time.Time
@@ -88,12 +91,27 @@ func (r *eventReader) read(ctx context.Context, yield func(events.Message, error
 
 // yield passes on what the client asked for and tells whether it wants more.
 func (r *eventReader) yield(batch []*state.Event, yield func(events.Message, error) bool) bool {
+	fleet := manyHosts(r.view)
 	for _, e := range batch {
-		if r.keep(e) && !yield(e.Message, nil) {
+		if !r.keep(e) {
+			continue
+		}
+		m := e.Message
+		if fleet {
+			m.Actor.Attributes = hostedAttributes(e)
+		}
+		if !yield(m, nil) {
 			return false
 		}
 	}
 	return true
+}
+
+// hostedAttributes are an event's attributes, and the host it happened on. The map is the caller's.
+func hostedAttributes(e *state.Event) map[string]string {
+	attrs := map[string]string{hostLabel: string(e.Host)}
+	maps.Copy(attrs, e.Message.Actor.Attributes)
+	return attrs
 }
 
 // eventFilter decides what of the fleet's events one client sees.
@@ -114,7 +132,7 @@ func (f eventFilter) include(e *state.Event) bool {
 		f.node(e) &&
 		f.actors(m) &&
 		f.image(m) &&
-		(!f.args.Contains("label") || f.args.MatchKVList("label", m.Actor.Attributes))
+		(!f.args.Contains("label") || f.args.MatchKVList("label", hostedAttributes(e)))
 }
 
 // action matches the filter "event". Actions that carry details after a colon are found by their bare name too.

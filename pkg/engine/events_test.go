@@ -28,7 +28,7 @@ func TestContainerEventHasDockersAttributes(t *testing.T) {
 		Type: events.ContainerEventType, Action: events.ActionDie, Scope: "local",
 		ID: "c0ffee", Status: "die", From: "busybox:1",
 		Actor: events.Actor{ID: "c0ffee", Attributes: map[string]string{
-			"tier": "front", "exitCode": "3", "name": "web", "image": "busybox:1", "nereid.host": "h1",
+			"tier": "front", "exitCode": "3", "name": "web", "image": "busybox:1",
 		}},
 	}}, cmpopts.IgnoreUnexported(state.Event{}))
 	assert.Equal(t, c.Config.Labels["exitCode"], "hidden", "the record's labels were changed")
@@ -36,7 +36,7 @@ func TestContainerEventHasDockersAttributes(t *testing.T) {
 
 func TestOtherEvents(t *testing.T) {
 	network := networkEvent("h1", &state.Network{Account: "bob", ID: "n1", Name: "net", Driver: "bridge"}, events.ActionConnect, map[string]string{"container": "c1"})
-	assert.DeepEqual(t, network.Message.Actor.Attributes, map[string]string{"container": "c1", "name": "net", "type": "bridge", "nereid.host": "h1"})
+	assert.DeepEqual(t, network.Message.Actor.Attributes, map[string]string{"container": "c1", "name": "net", "type": "bridge"})
 	assert.Equal(t, network.Message.ID, "", "only containers and images have the old fields")
 	image := imageEvent("bob", "h1", "sha256:1", "busybox:1", events.ActionPull, nil)
 	assert.Equal(t, image.Message.Actor.Attributes["name"], "busybox:1")
@@ -104,6 +104,24 @@ func TestEventsOfThePast(t *testing.T) {
 	assert.DeepEqual(t, past(t, s, time.Time{}, sec(2000), filters.NewArgs()), all)
 	assert.DeepEqual(t, past(t, s, sec(1001), sec(1003), filters.NewArgs()), all[1:3])
 	assert.DeepEqual(t, past(t, s, sec(1), sec(999), filters.NewArgs()), []string{})
+}
+
+// Tools compare what events carry with what they gave: one host has nothing to tell them apart by.
+func TestEventsTellTheHostInAFleet(t *testing.T) {
+	s := eventRig(t)
+	hosts := func() (told []string) {
+		seq, err := s.Events(bob(t), time.Unix(1, 0), time.Unix(2000, 0), filters.NewArgs(filters.Arg("label", "nereid.host=h2")))
+		assert.NilError(t, err)
+		for m, err := range seq {
+			assert.NilError(t, err)
+			told = append(told, m.Actor.Attributes["nereid.host"])
+		}
+		return told
+	}
+	commitOps(t, s.State, state.Put(&state.Member{Name: "h1"}))
+	assert.DeepEqual(t, hosts(), []string{"", ""})
+	commitOps(t, s.State, state.Put(&state.Member{Name: "h2"}))
+	assert.DeepEqual(t, hosts(), []string{"h2", "h2"})
 }
 
 func TestEventFilters(t *testing.T) {

@@ -53,7 +53,7 @@ func TestPullEntersTheCatalogue(t *testing.T) {
 	assert.Equal(t, len(told), 1)
 	assert.Equal(t, told[0].Action, events.ActionPull)
 	assert.Equal(t, told[0].Actor.ID, ref+":latest")
-	assert.DeepEqual(t, told[0].Actor.Attributes, map[string]string{"name": ref, "l": "x", "nereid.host": "h1"})
+	assert.DeepEqual(t, told[0].Actor.Attributes, map[string]string{"name": ref, "l": "x"})
 
 	// The same again changes nothing, and tells of it all the same.
 	start = r.now()

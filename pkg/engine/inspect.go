@@ -23,6 +23,9 @@ func (c *Containers) Inspect(ctx context.Context, ref string, size bool) (*conta
 		r.State.Health = h
 	}
 	resp := inspectResponse(r, c.networks.Settings(r))
+	if manyHosts(view) {
+		resp.Config.Labels[hostLabel] = string(r.Host)
+	}
 	c.addHostSide(r, resp)
 	if size {
 		rw, total, err := c.size(ctx, keyOf(r))

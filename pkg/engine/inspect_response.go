@@ -83,13 +83,13 @@ func inspectState(r *state.Container) *container.State {
 	return st
 }
 
-// inspectConfig is the configuration with the labels users see, and with the MAC address where old clients look for it.
+// inspectConfig is the configuration with the MAC address where old clients look for it. Its labels are the caller's.
 func inspectConfig(r *state.Container) *container.Config {
 	cfg := container.Config{}
 	if r.Config != nil {
 		cfg = *r.Config
 	}
-	cfg.Labels = shownLabels(r)
+	cfg.Labels = labelsOf(r)
 	mode := networkMode(r)
 	ep := r.Networks[mode.NetworkName()]
 	if ep != nil && cfg.MacAddress == "" && (mode.IsBridge() || mode.IsUserDefined()) {

@@ -49,7 +49,7 @@ func TestInspectResponse(t *testing.T) {
 	assert.Equal(t, i.AppArmorProfile, "mine")
 	assert.DeepEqual(t, i.HostConfig.Links, []string{"/db:/web/mysql", "/cache:/web/cache"})
 	assert.Equal(t, i.Config.MacAddress, "02:42:ac:11:00:02")
-	assert.DeepEqual(t, i.Config.Labels, map[string]string{"a": "b", "nereid.host": "h1"})
+	assert.DeepEqual(t, i.Config.Labels, map[string]string{"a": "b"})
 	assert.DeepEqual(t, i.State, &container.State{
 		Status: "paused", Running: true, Paused: true, Pid: 42,
 		StartedAt: "2026-01-02T02:04:05.0000006Z", FinishedAt: "0001-01-01T00:00:00Z",

@@ -34,7 +34,10 @@ func (c *Containers) List(ctx context.Context, opts container.ListOptions) ([]*c
 
 // selectListed selects what a list shows.
 func (c *Containers) selectListed(ctx context.Context, opts container.ListOptions) (*containerList, error) {
-	l := &containerList{c: c, view: c.State.View(), account: nereid.AccountFrom(ctx), now: time.Now(), shownAs: map[string]nereid.ImageID{}}
+	view := c.State.View()
+	l := &containerList{
+		c: c, view: view, account: nereid.AccountFrom(ctx), now: time.Now(), fleet: manyHosts(view), shownAs: map[string]nereid.ImageID{},
+	}
 	f, err := newListFilter(opts, l)
 	if err != nil {
 		return nil, err
@@ -83,6 +86,7 @@ type containerList struct {
 	view    *state.View
 	account nereid.Account
 	now     time.Time
+	fleet   bool                      // it tells on which host a container is
 	shownAs map[string]nereid.ImageID // what references mean now; empty: nothing
 	shown   []*state.Container        // newest first
 }
@@ -90,9 +94,17 @@ type containerList struct {
 func (l *containerList) summaries() []*container.Summary {
 	list := make([]*container.Summary, 0, len(l.shown))
 	for _, r := range l.shown {
-		list = append(list, summary(r, l.imageName(r), l.c.Fleet.hostedStatus(r, l.now), l.c.networks.Settings(r)))
+		list = append(list, l.summary(r, l.imageName(r), l.c.Fleet.hostedStatus(r, l.now)))
 	}
 	return list
+}
+
+func (l *containerList) summary(r *state.Container, image, status string) *container.Summary {
+	s := summary(r, image, status, l.c.networks.Settings(r))
+	if l.fleet {
+		s.Labels[hostLabel] = string(r.Host)
+	}
+	return s
 }
 
 // imageName is what a list calls a container's image: as the user did, unless that means another image by now, or none.

@@ -40,7 +40,7 @@ func (l listJSON) WriteTo(w io.Writer) (written int64, err error) {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		s, failed := l.c.encoded.summary(l.view, r, l.imageName(r), l.c.networks)
+		s, failed := l.c.encoded.summary(l.containerList, r)
 		if failed != nil {
 			return written, failed
 		}
@@ -78,6 +78,7 @@ type encodedSummary struct {
 	account nereid.Account
 	rev     state.Revision // of the record
 	image   string         // what the image was called
+	fleet   bool           // it tells the host
 	json    []byte
 	status  int
 }
@@ -85,17 +86,18 @@ type encodedSummary struct {
 // encodedOverhead is about what a summary kept takes beside its JSON: its id, itself, its place in the map.
 const encodedOverhead = 250
 
-// summary of a container whose image is called so.
-func (e *encodedSummaries) summary(v *state.View, r *state.Container, image string, n *Networks) (*encodedSummary, error) {
+// summary of a container as a list shows it.
+func (e *encodedSummaries) summary(l *containerList, r *state.Container) (*encodedSummary, error) {
+	image := l.imageName(r)
 	e.mu.RLock()
 	s := e.kept[r.ID]
 	e.mu.RUnlock()
-	if s != nil && s.rev == r.Rev && s.image == image {
+	if s != nil && s.rev == r.Rev && s.image == image && s.fleet == l.fleet {
 		return s, nil
 	}
-	s, err := encodeSummary(r, image, n)
+	s, err := encodeSummary(l, r, image)
 	if err == nil {
-		e.keep(v, r.ID, s)
+		e.keep(l.view, r.ID, s)
 	}
 	return s, err
 }
@@ -132,18 +134,18 @@ func (e *encodedSummaries) dropLocked(id nereid.ContainerID) {
 // strings, in which quotes are escaped and which no brace follows.
 const statusField = `"Status":"","HostConfig":{`
 
-func encodeSummary(r *state.Container, image string, n *Networks) (*encodedSummary, error) {
+func encodeSummary(l *containerList, r *state.Container, image string) (*encodedSummary, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(summary(r, image, "", n.Settings(r))); err != nil {
+	if err := enc.Encode(l.summary(r, image, "")); err != nil {
 		return nil, err
 	}
 	before, after, ok := bytes.Cut(bytes.TrimSuffix(buf.Bytes(), []byte("\n")), []byte(statusField))
 	if !ok {
 		return nil, fmt.Errorf("no status in the summary of container %s", r.ID)
 	}
-	s := &encodedSummary{account: r.Account, rev: r.Rev, image: image, status: len(before) + len(`"Status":`)}
+	s := &encodedSummary{account: r.Account, rev: r.Rev, image: image, fleet: l.fleet, status: len(before) + len(`"Status":`)}
 	s.json = make([]byte, 0, buf.Len()) // a little less is needed: the quotes of the status are not ours to write
 	s.json = append(append(s.json, before...), `"Status":`...)
 	s.json = append(append(s.json, `,"HostConfig":{`...), after...)

@@ -15,20 +15,23 @@ import (
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
-// hostLabel tells users on which host a container runs.
+// hostLabel tells users on which of a fleet's hosts a container is, or something happened. They can always ask for it, and a
+// host on its own does not show it: who compares a container's labels with those he gave it finds them as with any engine.
 const hostLabel = "nereid.host"
 
-// shownLabels are a container's labels as users see them: its own, and its host. The map is the caller's.
-func shownLabels(r *state.Container) map[string]string {
+// manyHosts tells whether there is a choice of hosts.
+func manyHosts(v *state.View) bool { return len(v.Members()) > 1 }
+
+// labelsOf are a container's own labels. The map is the caller's.
+func labelsOf(r *state.Container) map[string]string {
 	labels := map[string]string{}
 	if r.Config != nil {
 		maps.Copy(labels, r.Config.Labels)
 	}
-	labels[hostLabel] = string(r.Host)
 	return labels
 }
 
-// shownLabel is one of shownLabels.
+// shownLabel is one of a container's labels, or its host.
 func shownLabel(r *state.Container, key string) (string, bool) {
 	if key == hostLabel {
 		return string(r.Host), true
@@ -51,7 +54,7 @@ func summary(r *state.Container, image, status string, nets *container.NetworkSe
 		Command:                 commandText(r.Path, r.Args),
 		Created:                 r.Created.Unix(),
 		Ports:                   portList(nets),
-		Labels:                  shownLabels(r),
+		Labels:                  labelsOf(r),
 		State:                   r.State.Status,
 		Status:                  status,
 		NetworkSettings:         &container.NetworkSettingsSummary{Networks: listedNetworks(nets)},

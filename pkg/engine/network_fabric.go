@@ -147,7 +147,7 @@ func (n *Networks) span(ctx context.Context, record *state.Network) {
 }
 
 // Others tells whether the fleet has other hosts.
-func (n *Networks) Others() bool { return len(n.State.View().Members()) > 1 }
+func (n *Networks) Others() bool { return manyHosts(n.State.View()) }
 
 // remotes are a network's endpoints on other hosts. A host that does not answer may well go on: its containers are
 // reached as long as it is a member.

@@ -15,7 +15,7 @@ func (c *Containers) baseSpec(r *state.Container) runtime.Spec {
 	spec := runtime.Spec{
 		Key: keyOf(r), Path: r.Path, Args: r.Args, Config: r.Config, HostConfig: r.HostConfig,
 		Hostname: r.Config.Hostname, Log: c.logConfig(r),
-		Labels: map[string]string{hostAttribute: string(c.Host)},
+		Labels: map[string]string{hostLabel: string(c.Host)},
 		Name:   "/" + r.Name, ImageName: r.Config.Image, ImageID: string(r.ImageID), Created: r.Created,
 	}
 	spec.IDMap = idMapOf(r)

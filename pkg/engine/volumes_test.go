@@ -502,7 +502,7 @@ func TestVolumeMountEvents(t *testing.T) {
 	assert.DeepEqual(t, r.told(), []string{"create data", "mount data", "unmount data"})
 	all := r.State.View().Events(0, 0).Ready()
 	assert.DeepEqual(t, all[len(all)-2].Message.Actor.Attributes, map[string]string{
-		"container": string(c.ID), "destination": "/x", "driver": "local", "propagation": "", "read/write": "false", "nereid.host": "h1",
+		"container": string(c.ID), "destination": "/x", "driver": "local", "propagation": "", "read/write": "false",
 	})
 }
 
