@@ -137,9 +137,9 @@ const (
 )
 
 // settle waits until the first process of a container is the user's program, no longer runc's init, which a signal ends,
-// and has a handler of the signal: without one the kernel drops it, for the first process of a namespace.
+// and has a handler of the signal, or blocks it: else the kernel drops it, for the first process of a namespace.
 func (c *container) settle(sig unix.Signal, limit time.Duration) {
-	if sig == unix.SIGKILL || sig == unix.SIGSTOP || !c.ownPids() {
+	if sig <= 0 || sig == unix.SIGKILL || sig == unix.SIGSTOP || !c.ownPids() {
 		return
 	}
 	if _, err := os.Lstat(filepath.Join(c.dir, "exec.fifo")); err == nil {
@@ -160,28 +160,32 @@ func (c *container) age() time.Duration {
 	return time.Duration(now.Nano()) - time.Duration(c.Start)*tick
 }
 
-// handles tells whether the process is the user's program and catches a signal; also of a process that has ended.
+// handles tells whether the process is the user's program and a signal comes to it; also of a process that has ended.
 func (c *container) handles(sig unix.Signal) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(c.Pid) + "/status")
 	if err != nil {
 		return true
 	}
-	var name, caught string
+	var name string
+	var takes uint64
 	for line := range strings.Lines(string(b)) {
 		key, value, _ := strings.Cut(line, ":")
 		switch key {
 		case "Name":
 			name = strings.TrimSpace(value)
-		case "SigCgt":
-			caught = strings.TrimSpace(value)
+		case "SigCgt", "SigBlk": // what is blocked waits to be taken, as by tini
+			mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			if err != nil {
+				return true
+			}
+			takes |= mask
 		case "State":
 			if strings.Contains(value, "Z") {
 				return true
 			}
 		}
 	}
-	mask, err := strconv.ParseUint(caught, 16, 64)
-	return err != nil || name != "runc:[2:INIT]" && mask&(1<<(sig-1)) != 0
+	return name != "runc:[2:INIT]" && takes&(1<<(sig-1)) != 0
 }
 
 // frozen tells whether the container is paused, or may be.
