@@ -356,3 +356,29 @@ func canMake(t *testing.T, n *state.Network) {
 		t.Skip(err)
 	}
 }
+
+// TestFramesAreNotForged: what a container sends where hosts take each other's frames comes neither to this host nor to
+// another; between containers it is a port like any other.
+func TestFramesAreNotForged(t *testing.T) {
+	f := newFabric(t)
+	client := machine(t)
+	n := dualNetwork(1)
+	forger, _ := dualBox(t, f, 2, n)
+	mate, six := dualBox(t, f, 3, n)
+	addrs := map[string][]netip.Addr{
+		"host": {netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}, "machine": {netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::2")},
+		"mate": {mate.addr, six},
+	}
+	for name, ns := range map[string]*os.File{"host": nil, "machine": client, "mate": mate.ns} {
+		for _, a := range addrs[name] {
+			listen(t, ns, name, at(a, VXLANPort))
+			if name != "mate" {
+				assert.Equal(t, ask(t, forger.ns, "udp", at(a, VXLANPort)), "", name)
+				assert.Check(t, strings.HasPrefix(ask(t, forger.ns, "tcp", at(a, VXLANPort)), name), name)
+				continue
+			}
+			reaches(t, forger.ns, at(a, VXLANPort), name)
+		}
+	}
+	reaches(t, nil, at(addrs["machine"][0], VXLANPort), "machine")
+}

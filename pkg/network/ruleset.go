@@ -251,7 +251,8 @@ func lastAddr(p netip.Prefix) netip.Addr {
 
 // chains are all there are, whatever the number of networks, containers and ports:
 //
-//	guard        what a container sends to 127.0.0.0/8 never reaches the host's loopback
+//	guard        what a container sends to 127.0.0.0/8 never reaches the host's loopback, nor do frames that it forges
+//	             reach a network of this host (forward: of another)
 //	publish      the destination of a published port becomes the container's; one chain per family
 //	carry        … of a port that a container of another host has published, that host's: not from loopback addresses,
 //	             whose answers the kernel would not let in
@@ -277,6 +278,7 @@ func (b *batch) chains() {
 
 	guard := b.base("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
 	b.rule(guard, iifname(1), in(setBridges), is(v4), loopback(daddrOffset, expr.CmpOpEq), verdict(expr.VerdictDrop))
+	b.rule(guard, iifname(1), in(setBridges), toLocal(), isFrame(), verdict(expr.VerdictDrop))
 
 	pre := b.base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	b.rule(pre, is(v4), loopback(daddrOffset, expr.CmpOpNeq), toLocal(), jump(publish[v4].Name))
@@ -310,6 +312,7 @@ func (b *batch) sourceChain() {
 func (b *batch) forwardChain() {
 	fwd := b.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
+	b.rule(fwd, iifname(1), in(setBridges), oifname(1), notIn(setBridges), isFrame(), drop)
 	b.rule(fwd, ctState(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept)
 	b.rule(fwd, isLink(iifname, b.hosts), oifname(1), in(setBridges), accept)
 	b.rule(fwd, isLink(iifname, b.hosts), drop)
@@ -435,6 +438,11 @@ func is(family int) []expr.Any {
 }
 
 func protoIs(proto byte) []expr.Any { return slices.Concat(loadProto(1), cmpData(expr.CmpOpEq, proto)) }
+
+// isFrame: the packet is for where hosts take each other's frames.
+func isFrame() []expr.Any {
+	return slices.Concat(protoIs(unix.IPPROTO_UDP), loadDport(1), cmpData(expr.CmpOpEq, binaryutil.BigEndian.PutUint16(VXLANPort)...))
+}
 
 // notLoopback6: the destination is not ::1.
 func notLoopback6() []expr.Any {
