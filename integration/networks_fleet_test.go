@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -15,6 +16,7 @@ import (
 	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/nereid-paas/nereid/integration/lab"
+	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
 // TestNetworksSpanHosts: containers of a network on different hosts find and reach each other, and nobody else.
@@ -81,6 +83,36 @@ func TestNetworksSpanHosts(t *testing.T) {
 			}
 			return nil
 		})
+	})
+	t.Run("what is wrong with the way to another host is told", func(t *testing.T) {
+		path := func(of *lab.Host, want string) {
+			t.Helper()
+			eventually(t, 90*time.Second, func() error {
+				var hosts []nereid.HostStatus
+				assert.NilError(t, json.Unmarshal([]byte(h.Nereid(t, "host", "inspect", of.Name)), &hosts))
+				if got := hosts[0].DataPath.String(); got != want {
+					return fmt.Errorf("%s: %s, want %s", of.Name, got, want)
+				}
+				return nil
+			})
+		}
+		drop := func(what string) {
+			h.On(t, "nft", "add table inet bad; flush table inet bad; add chain inet bad in { type filter hook prerouting priority -300; }; add rule inet bad in ip saddr "+
+				other.Addr+" udp dport 4789 "+what+" drop")
+		}
+		path(h, "ok")
+		path(other, "ok")
+		defer func() { h.On(t, "nft", "delete", "table", "inet", "bad") }()
+		drop("udp length > 1388")
+		path(h, other.Name+": mtu 1358 < 1450")
+		path(other, h.Name+": mtu 1358 < 1450")
+		drop("")
+		path(h, other.Name+": no answer over UDP 4789")
+		path(other, h.Name+": no answer over UDP 4789")
+		assert.Assert(t, is.Contains(other.Nereid(t, "host", "ls"), h.Name+": no answer over UDP 4789"))
+		h.On(t, "nft", "delete", "table", "inet", "bad")
+		path(h, "ok")
+		path(other, "ok")
 	})
 	t.Run("packets as large as may be", func(t *testing.T) {
 		assert.Equal(t, h.Docker(t, "exec", "client", "cat", "/sys/class/net/eth0/mtu"), "1450", "1500 less what a frame grows by")

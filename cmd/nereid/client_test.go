@@ -43,14 +43,14 @@ func command(t *testing.T, args ...string) (string, error) {
 
 func TestHostLsPrintsATableOrJSON(t *testing.T) {
 	socket := answering(t, map[string]string{
-		"GET /nereid/v1/hosts": `[{"Name":"h1","State":"alive","Address":"10.0.0.1","Server":true,"Version":"1.0","CPUs":2,"Memory":2147483648,"Containers":3,"Running":1,"Endpoint":true},` +
+		"GET /nereid/v1/hosts": `[{"Name":"h1","State":"alive","Address":"10.0.0.1","Server":true,"Version":"1.0","CPUs":2,"Memory":2147483648,"Containers":3,"Running":1,"Endpoint":true,"DataPath":{"MTU":1450,"Trouble":{"h4":"no answer over UDP 4789","h3":"mtu 1400 < 1450"}}},` +
 			`{"Name":"h2","State":"unreachable","Draining":true}]`,
 	})
 	out, err := command(t, "host", "ls", "-H", socket)
 	assert.NilError(t, err)
-	assert.Equal(t, out, "NAME   STATE                   ROLE     ADDRESS    CPUS   MEMORY   CONTAINERS   VERSION\n"+
-		"h1 *   alive                   server   10.0.0.1   2      2GiB     1/3          1.0\n"+
-		"h2     unreachable, draining   host     -          0      0B       0/0          -\n")
+	assert.Equal(t, out, "NAME   STATE                   ROLE     ADDRESS    CPUS   MEMORY   CONTAINERS   DATA PATH                          VERSION\n"+
+		"h1 *   alive                   server   10.0.0.1   2      2GiB     1/3          h3: mtu 1400 < 1450 (and 1 more)   1.0\n"+
+		"h2     unreachable, draining   host     -          0      0B       0/0          -                                  -\n")
 	t.Setenv("DOCKER_HOST", socket)
 	out, err = command(t, "host", "ls", "--format", "json")
 	assert.NilError(t, err)

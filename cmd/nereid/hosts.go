@@ -41,7 +41,7 @@ func hostList(f *clientFlags) *cobra.Command {
 			for _, h := range hosts {
 				rows = append(rows, hostRow(h))
 			}
-			return printTable(c.OutOrStdout(), "NAME,STATE,ROLE,ADDRESS,CPUS,MEMORY,CONTAINERS,VERSION", rows)
+			return printTable(c.OutOrStdout(), "NAME,STATE,ROLE,ADDRESS,CPUS,MEMORY,CONTAINERS,DATA PATH,VERSION", rows)
 		},
 	}
 }
@@ -59,7 +59,7 @@ func hostRow(h nereid.HostStatus) []string {
 	}
 	return []string{
 		name, state, role, cmp.Or(h.Address, "-"), strconv.Itoa(h.CPUs), units.BytesSize(float64(h.Memory)),
-		fmt.Sprintf("%d/%d", h.Running, h.Containers), cmp.Or(h.Version, "-"),
+		fmt.Sprintf("%d/%d", h.Running, h.Containers), h.DataPath.String(), cmp.Or(h.Version, "-"),
 	}
 }
 

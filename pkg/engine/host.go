@@ -149,6 +149,8 @@ type Network interface {
 	SetRemotes(ctx context.Context, n *state.Network, remotes []network.Remote) error
 	// SetHosts says at which addresses the other hosts of the fleet are reached.
 	SetHosts(ctx context.Context, others []netip.Addr) error
+	// Probe tries the way to another host of those by packets of the fabric.
+	Probe(ctx context.Context, host netip.Addr) (network.Way, error)
 	// SetMesh makes the ports of other hosts' containers that this host answers on those given.
 	SetMesh(ctx context.Context, ports []network.MeshPort) error
 	// Restore makes what is there equal to what should be after a restart: namespaces, links and rules of no container

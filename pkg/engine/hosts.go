@@ -31,6 +31,8 @@ type Hosts struct {
 	self       Self
 	containers *Containers
 	record     func(context.Context) *state.Host
+	publishing sync.Mutex
+	paths      paths
 	drain      struct {
 		run   sync.Mutex // held while containers move
 		moved []nereid.Moved
@@ -83,6 +85,7 @@ func (h *Hosts) status(m *state.Member) nereid.HostStatus {
 		s.Address = facts.Advertise.String()
 	}
 	maps.Copy(s.Labels, facts.Labels)
+	s.DataPath = facts.DataPath
 	for _, c := range h.State.View().ContainersOn(m.Name) {
 		s.Containers++
 		if c.State.Running() {

@@ -162,7 +162,10 @@ func (h *Hosts) first(ctx context.Context) error {
 
 // publish stores what this host says of itself, with what operators say of it.
 func (h *Hosts) publish(ctx context.Context) error {
+	h.publishing.Lock() // what is read last is stored last
+	defer h.publishing.Unlock()
 	r := h.record(ctx)
+	r.DataPath = h.paths.current()
 	if m, ok := h.State.View().Member(h.Host); ok {
 		r.Draining = m.Draining
 		r.Labels = maps.Clone(r.Labels)
@@ -207,6 +210,7 @@ func (h *Hosts) Run(ctx context.Context) error {
 	g.Go(func() error { return h.tellAbsences(ctx) })
 	g.Go(func() error { return h.follow(ctx) })
 	g.Go(func() error { return h.drainOn(ctx) })
+	g.Go(func() error { return h.tryPaths(ctx) })
 	return g.Wait()
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"gotest.tools/v3/poll"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
+	"github.com/nereid-paas/nereid/pkg/network"
 	"github.com/nereid-paas/nereid/pkg/peer"
 	"github.com/nereid-paas/nereid/pkg/state"
 )
@@ -239,4 +241,47 @@ func TestWhatWaitsForAHostEndsWithIt(t *testing.T) {
 	<-ctx.Done()
 	assert.ErrorIs(t, context.Cause(ctx), errdefs.ErrUnavailable)
 	assert.ErrorContains(t, context.Cause(ctx), "host h2 is unreachable")
+}
+
+// TestPathsAreToldOnceTheyAreSure: what a host's record says of its ways to the others, round by round.
+func TestPathsAreToldOnceTheyAreSure(t *testing.T) {
+	const mute, small = "no answer over UDP 4789", "mtu 1400 < 1450"
+	var p paths
+	many := map[nereid.Host]string{}
+	for i := range pathTold + 3 {
+		many[nereid.Host(fmt.Sprintf("m%02d", i))] = mute
+	}
+	for i, round := range []struct {
+		trouble        map[nereid.Host]string
+		changed, again bool
+		want           string
+	}{
+		{nil, true, false, "ok"},
+		{nil, false, false, "ok"},
+		{map[nereid.Host]string{"h2": mute}, false, true, "ok"},
+		{nil, false, false, "ok"},
+		{map[nereid.Host]string{"h2": mute}, false, true, "ok"},
+		{map[nereid.Host]string{"h2": mute, "h3": small}, true, true, "h2: " + mute},
+		{map[nereid.Host]string{"h2": mute, "h3": small}, true, false, "h2: " + mute + " (and 1 more)"},
+		{map[nereid.Host]string{"h2": small, "h3": small}, true, true, "h2: " + small + " (and 1 more)"},
+		{map[nereid.Host]string{"h3": small}, true, false, "h3: " + small},
+		{nil, true, false, "ok"},
+		{many, false, true, "ok"},
+		{many, true, false, "m00: " + mute + " (and 18 more)"},
+	} {
+		changed, again := p.found(1450, round.trouble)
+		assert.Equal(t, changed, round.changed, "round %d", i)
+		assert.Equal(t, again, round.again, "round %d", i)
+		assert.Equal(t, p.current().String(), round.want, "round %d", i)
+	}
+	p.found(0, nil)
+	assert.Equal(t, p.current().MTU, 1450, "when nobody was there to try")
+}
+
+func TestDescribeWay(t *testing.T) {
+	for want, way := range map[string]network.Way{
+		"": {Full: 1450, Passes: 1450}, "mtu 1400 < 1450": {Full: 1450, Passes: 1400}, "no answer over UDP 4789": {Full: 1450},
+	} {
+		assert.Equal(t, describeWay(way), want)
+	}
 }

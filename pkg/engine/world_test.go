@@ -417,6 +417,8 @@ func (n fakeNet) SetHosts(context.Context, []netip.Addr) error {
 	return n.do("net.SetHosts", func() error { return nil })
 }
 
+func (n fakeNet) Probe(context.Context, netip.Addr) (network.Way, error) { return network.Way{}, nil }
+
 func (n fakeNet) SetMesh(context.Context, []network.MeshPort) error {
 	return n.do("net.SetMesh", func() error { return nil })
 }

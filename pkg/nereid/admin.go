@@ -1,6 +1,11 @@
 package nereid
 
-import "time"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
 
 // AdminPrefix begins the path of every administrative route. They lie beside Docker's on the same socket.
 const AdminPrefix = "/nereid/v1"
@@ -39,6 +44,30 @@ type HostStatus struct {
 	Kernel     string
 	StartedAt  time.Time // of its daemon
 	Endpoint   bool      // the host that answered
+	DataPath   *DataPath // its ways to the other hosts; nil: it tried none
+}
+
+// DataPath is how a host's packets get to the other hosts by the fabric, as it found by trying.
+type DataPath struct {
+	MTU     int             `json:",omitempty"` // what its link lets a packet of a network have, in bytes
+	Trouble map[Host]string `json:",omitempty"` // what is wrong with the way to a host: "no answer over UDP 4789", "mtu 1400 < 1450"
+	More    int             `json:",omitempty"` // hosts with trouble that are not named
+}
+
+// String is "ok", "-" when nothing was tried, or what is wrong with the first way that is not.
+func (p *DataPath) String() string {
+	switch {
+	case p == nil:
+		return "-"
+	case len(p.Trouble) == 0:
+		return "ok"
+	}
+	first := slices.Min(slices.Collect(maps.Keys(p.Trouble)))
+	s := fmt.Sprintf("%s: %s", first, p.Trouble[first])
+	if more := len(p.Trouble) - 1 + p.More; more > 0 {
+		s += fmt.Sprintf(" (and %d more)", more)
+	}
+	return s
 }
 
 // DaemonVersion is which software answers.

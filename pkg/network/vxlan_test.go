@@ -200,3 +200,40 @@ func linkRoutes(t *testing.T, f *Fabric) (list []string) {
 }
 
 func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
+
+// TestProbe tries the way to another machine by real packets, when all is well, when larger ones are lost, and when all are.
+func TestProbe(t *testing.T) {
+	f := fleetFabric(t)
+	there := machine(t)
+	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	_, err := f.Probe(t.Context(), two)
+	assert.ErrorContains(t, err, "link to the other hosts")
+	assert.NilError(t, f.SetHosts(t.Context(), []netip.Addr{two}))
+	want := func(want Way) {
+		t.Helper()
+		way, err := f.Probe(t.Context(), two)
+		assert.NilError(t, err)
+		assert.Equal(t, way, want)
+	}
+	want(Way{Full: 1450})
+	within(t, there, func() error {
+		other, err := New(Config{Host: "other", ExecRoot: t.TempDir(), Advertise: two, Others: func() bool { return true }})
+		if err != nil {
+			return err
+		}
+		defer other.close()
+		return other.SetHosts(t.Context(), []netip.Addr{one})
+	})
+	want(Way{Full: 1450, Passes: 1450})
+	within(t, there, func() error {
+		return withNetlink(func(nl *netlink.Handle) error {
+			wire, err := nl.LinkByName("wire1")
+			if err != nil {
+				return err
+			}
+			return nl.LinkSetMTU(wire, 1400)
+		})
+	})
+	want(Way{Full: 1450, Passes: 1354}) // such a link lets pass what would be too large by the tag of a VLAN alone
+	assert.NilError(t, f.SetHosts(t.Context(), nil))
+}

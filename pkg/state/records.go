@@ -47,6 +47,8 @@ type Host struct {
 	// OvercommitMemory and OvercommitCPUs are how many times what it has may be reserved; 0: without limit.
 	OvercommitMemory, OvercommitCPUs float64 `json:",omitempty"`
 	Draining                         bool    `json:",omitempty"` // gets no new containers; Labels and this are the member's, too
+	// DataPath is what it found of its ways to the other hosts; nil: nothing yet. It is shared by copies, and never changed.
+	DataPath *nereid.DataPath `json:",omitempty"`
 }
 
 // Member is a host as the fleet knows it, from its join until it is removed, alive or not. The host itself writes Peer
