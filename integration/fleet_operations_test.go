@@ -122,6 +122,8 @@ func TestFleetDrains(t *testing.T) {
 		return h1.Docker(t, "inspect", "-f", "{{.State.Status}} {{.State.Health.Status}}", "web") == "running healthy"
 	})
 	assert.Equal(t, h1.Docker(t, "inspect", "-f", told, "web"), before)
+	id := h1.Docker(t, "inspect", "-f", "{{.Id}}", "web")
+	fleetwide(t, "nothing of it is left where it was", func() bool { return h2.On(t, "find", h2.Dir, "-name", "*"+id+"*").Stdout == "" })
 	for _, h := range f.Hosts {
 		fetch(t, h.From, "http://"+h.Addr+":8080/")
 		fetch(t, h.On, "http://127.0.0.1:8080/")
@@ -142,7 +144,7 @@ func TestFleetDrains(t *testing.T) {
 	fleetwide(t, "all take containers", func() bool { return !strings.Contains(h2.Nereid(t, "host", "ls"), "draining") })
 	drain := make(chan lab.Result, 1)
 	go func() { drain <- h1.TryNereid(t, "host", "drain", h2.Name) }()
-	id := h1.Docker(t, "inspect", "-f", "{{.Id}}", "slow")
+	id = h1.Docker(t, "inspect", "-f", "{{.Id}}", "slow")
 	fleetwide(t, "the drain has begun", func() bool {
 		log, err := os.ReadFile(filepath.Join(h2.Dir, "daemon.log"))
 		assert.NilError(t, err)

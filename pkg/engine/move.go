@@ -29,6 +29,9 @@ func (c *Containers) stays(r *state.Container) string {
 		switch mount.Type(m.Type) {
 		case mount.TypeTmpfs:
 		case mount.TypeVolume:
+			if v, ok := c.State.View().Volume(r.Account, m.Name); ok && shared(v) {
+				continue
+			}
 			return "its volume " + m.Name + " is there"
 		case mount.TypeBind:
 			return "it mounts " + m.Source + " of the host"
@@ -363,14 +366,32 @@ func (c *Containers) arrive(ctx context.Context, r *state.Container) {
 	}
 }
 
+// settledPaths has a record, which is the caller's own, name the places where this host has what is the container's. It tells
+// whether it named others.
+func (c *Containers) settledPaths(r *state.Container) (changed bool) {
+	set := func(path *string, to string) {
+		changed = changed || *path != to
+		*path = to
+	}
+	if r.HostConfig.LogConfig.Type == defaultLogDriver {
+		set(&r.LogPath, c.logPath(keyOf(r)))
+	}
+	for i, m := range r.Mounts {
+		if v, ok := c.State.View().Volume(r.Account, m.Name); ok && m.Type == string(mount.TypeVolume) {
+			set(&r.Mounts[i].Source, c.volumes.mountpoint(v))
+		}
+	}
+	return changed
+}
+
 // settleIn starts a container that moved here, or was to move away, and tries again as long as it takes. The container's
 // lock is held.
 func (c *Containers) settleIn(ctx context.Context, r *state.Container) {
 	key, l := keyOf(r), c.live.of(keyOf(r))
 	err := c.prepare(ctx, r)
-	if err == nil && r.HostConfig.LogConfig.Type == defaultLogDriver && r.LogPath != c.logPath(key) {
+	if err == nil && c.settledPaths(r.Clone()) {
 		r, err = c.transit(ctx, key, func(r *state.Container) ([]state.Op, error) {
-			r.LogPath = c.logPath(key)
+			c.settledPaths(r)
 			return nil, nil
 		})
 	}

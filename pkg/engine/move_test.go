@@ -151,6 +151,11 @@ func TestStays(t *testing.T) {
 	}{
 		{"policy", "it has no restart policy", func(s *spec) { s.host.RestartPolicy.Name = "no" }},
 		{"volume", "its volume data is there", func(s *spec) { s.host.Binds = []string{"data:/data"} }},
+		{"shared", "", func(s *spec) {
+			s.host.Mounts = []mount.Mount{{Type: mount.TypeVolume, Source: "export", Target: "/x", VolumeOptions: &mount.VolumeOptions{
+				NoCopy: true, DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"type": "nfs", "device": ":/export", "o": "addr=192.0.2.9"}},
+			}}}
+		}},
 		{"bind", "it mounts /tmp of the host", func(s *spec) { s.host.Binds = []string{"/tmp:/x"} }},
 		{"tmpfs", "", func(s *spec) {
 			s.host.Mounts = []mount.Mount{{Type: mount.TypeTmpfs, Target: "/x"}}
