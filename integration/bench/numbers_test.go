@@ -178,7 +178,7 @@ func get(t testing.TB, c *http.Client, path string) {
 func benchFleet(t *testing.T, tb *table) {
 	f, watching := startNames(t)
 	tb.set(t, rowForwarded, forwarded(t, f), 0)
-	started, exited := startsAndExits(t, f, watching, 100)
+	started, _, exited := startsAndExits(t, f, watching, 100)
 	tb.set(t, rowNameThere, slowestPart(started, 0.99), 0)
 	tb.set(t, rowNameGone, slowestPart(exited, 0.99), 0)
 	tb.set(t, rowHostGone, slowestPart(hostDeaths(t, f, watching, 5), 1), 0)
