@@ -3,16 +3,22 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/nereid-paas/nereid/integration/lab"
+	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
 // where tells the host of a container.
@@ -187,3 +193,68 @@ func TestFleetPlacement(t *testing.T) {
 
 // onHost says in the environment that a container is to run on a host.
 func onHost(h *lab.Host) string { return "constraint:node==" + h.Name }
+
+// TestFleetBurst: three endpoints are asked for 500 containers at once, for which there is no room. No host gets more than it
+// has, while there is room none gets nearly all, and what room there is can be used to the last.
+func TestFleetBurst(t *testing.T) {
+	const fits, easy, all = 40, 60, 500 // on each host; that all fit; in all
+	f := fleetOf(t, lab.FleetOptions{Hosts: 3, Servers: 1, Args: []string{"--overcommit-memory", "0.5"}})
+	h1 := f.Hosts[0]
+	var hosts []nereid.HostStatus
+	assert.NilError(t, json.Unmarshal([]byte(h1.Nereid(t, "host", "inspect", h1.Name)), &hosts))
+	body := fmt.Sprintf(`{"Image":"busybox","Cmd":["true"],"HostConfig":{"MemoryReservation":%d}}`, hosts[0].Memory/2/fits)
+	create := func(at *lab.Host) (created bool, err error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://docker/v1.50/containers/create", strings.NewReader(body))
+		if err != nil {
+			return false, err
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := at.Client().Do(req)
+		if err != nil {
+			return false, err
+		}
+		defer resp.Body.Close()
+		said, err := io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusCreated && !strings.Contains(string(said), "no host fits") {
+			err = fmt.Errorf("%s: %s", resp.Status, said)
+		}
+		return resp.StatusCode == http.StatusCreated, err
+	}
+	var created atomic.Int64
+	burst := func(n int) {
+		t.Helper()
+		var g errgroup.Group
+		g.SetLimit(30)
+		for i := range n {
+			g.Go(func() error {
+				made, err := create(f.Hosts[i%3])
+				if made {
+					created.Add(1)
+				}
+				return err
+			})
+		}
+		assert.NilError(t, g.Wait())
+	}
+	on := func(h *lab.Host) int {
+		return len(strings.Fields(h1.Docker(t, "ps", "-aq", "--filter", "node="+h.Name)))
+	}
+	burst(easy)
+	assert.Equal(t, created.Load(), int64(easy))
+	for _, h := range f.Hosts {
+		assert.Check(t, on(h) >= easy/6 && on(h) <= fits, "%s has %d of %d", h.Name, on(h), easy)
+	}
+	burst(all - easy)
+	for made := true; made; { // one at a time, who is refused was refused rightly
+		var err error
+		made, err = create(h1)
+		assert.NilError(t, err)
+		if made {
+			created.Add(1)
+		}
+	}
+	assert.Equal(t, created.Load(), int64(3*fits))
+	for _, h := range f.Hosts {
+		assert.Equal(t, on(h), fits, h.Name)
+	}
+}
