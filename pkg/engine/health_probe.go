@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"go.uber.org/zap"
 
@@ -24,6 +25,9 @@ const (
 	// probeOutputWait is how long after its end a probe's last output may take to arrive.
 	probeOutputWait = 2 * time.Second
 )
+
+// errWentAlong: a probe's process ended with those of its container, which nobody told the exit code of.
+var errWentAlong = errdefs.ErrInternal.WithMessage("health check has no exit code")
 
 // newProbe is the exec of one probe. It is in the table of execs, so that a later daemon knows what the process is, but
 // is not listed as the user's.
@@ -63,8 +67,8 @@ func (c *Containers) probe(ctx context.Context, r *state.Container, e execRecord
 		return nil, nil, ctx.Err()
 	}
 	ended, _ := c.execs.get(e.Account, e.ID)
-	if ended.ExitCode == nil { // it went with its container
-		return nil, nil, errInternal("healthcheck for container %s has no exit code", r.ID)
+	if ended.ExitCode == nil {
+		return nil, nil, errWentAlong
 	}
 	timer.Reset(probeOutputWait)
 	select {

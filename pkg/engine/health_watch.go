@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -155,7 +156,7 @@ func (c *Containers) probeOnce(ctx context.Context, w *healthWatch) {
 	told := c.health.room.Allow() && c.tellProbe(ctx, r, e)
 	start := time.Now()
 	result, died, err := c.probe(ctx, r, e)
-	if err == nil && result.ExitCode == exitKilled {
+	if errors.Is(err, errWentAlong) || err == nil && result.ExitCode == exitKilled {
 		awaitRunOver(ctx)
 	}
 	if ctx.Err() != nil {
