@@ -79,11 +79,18 @@ func BenchmarkPlace(b *testing.B) {
 	}
 }
 
-// BenchmarkPlaceByHosts places beside a container, in fleets of more and more hosts with a hundred containers each.
+// BenchmarkPlaceByHosts places beside containers of a label where there are some, in fleets of more and more hosts with a
+// hundred containers each. Every account has placed one before, which looks at all its containers.
 func BenchmarkPlaceByHosts(b *testing.B) {
 	for _, hosts := range []int{10, 100, 1_000, 10_000} {
 		b.Run(fmt.Sprint(hosts), func(b *testing.B) {
-			benchPlace(b, fleetOf(hosts, hosts*100), snapshot.Request{Affinities: []*expr.Expr{must(expr.Parse("tier==~front"))}})
+			s, r := fleetOf(hosts, hosts*100), snapshot.Request{Affinities: []*expr.Expr{must(expr.Parse("tier==~front"))}}
+			for i := range benchAccounts {
+				before := r
+				before.Account = benchAccount(i)
+				scheduler.Place(s, &before, uint64(i))
+			}
+			benchPlace(b, s, r)
 		})
 	}
 }

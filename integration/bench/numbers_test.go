@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os/exec"
@@ -58,8 +59,8 @@ func benchSurvival(t *testing.T, tb *table) {
 	}
 }
 
-// goBench runs benchmarks of a package and returns a metric of theirs by the benchmarks' names.
-func goBench(t *testing.T, pkg, pattern, benchtime, metric string) map[string]float64 {
+// goBench runs benchmarks of a package and returns the metrics asked for, each by the benchmarks' names.
+func goBench(t *testing.T, pkg, pattern, benchtime string, metrics ...string) []map[string]float64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
@@ -67,42 +68,37 @@ func goBench(t *testing.T, pkg, pattern, benchtime, metric string) map[string]fl
 	cmd.Dir = filepath.Join("..", "..")
 	out, err := cmd.CombinedOutput()
 	assert.NilError(t, err, string(out))
-	found := map[string]float64{}
+	found := make([]map[string]float64, len(metrics))
 	for line := range strings.Lines(string(out)) {
 		f := strings.Fields(line)
 		for i := 2; i+1 < len(f) && strings.HasPrefix(line, "Benchmark"); i++ {
-			if f[i+1] == metric {
-				found[f[0]], err = strconv.ParseFloat(f[i], 64)
-				assert.NilError(t, err, line)
+			m := slices.Index(metrics, f[i+1])
+			if m < 0 {
+				continue
 			}
+			v, err := strconv.ParseFloat(f[i], 64)
+			assert.NilError(t, err, line)
+			if found[m] == nil {
+				found[m] = map[string]float64{}
+			}
+			found[m][f[0]] = v
 		}
 	}
-	assert.Assert(t, len(found) > 0, "no %s in %s", metric, out)
+	for m, metric := range metrics {
+		assert.Assert(t, len(found[m]) > 0, "no %s in %s", metric, out)
+	}
 	return found
 }
 
 // benchScheduler takes the slowest of the placements with affinity.
 func benchScheduler(t *testing.T, tb *table) {
-	const pattern = "Place$/^(affinity|antiaffinity|labels|mixed)$"
-	tb.set(t, rowPlaced, least(goBench(t, "./scheduler", pattern, "3s", "placements/s")), 0)
-	tb.set(t, rowPlacedSlow, most(goBench(t, "./scheduler", pattern, "3s", "p99-ns"))/1e6, 0)
+	found := goBench(t, "./scheduler", "Place$/^(affinity|antiaffinity|labels|mixed)$", "3s", "placements/s", "p99-ns")
+	tb.set(t, rowPlaced, least(found[0]), 0)
+	tb.set(t, rowPlacedSlow, most(found[1])/1e6, 0)
 }
 
-func least(m map[string]float64) float64 {
-	all := []float64{}
-	for _, v := range m {
-		all = append(all, v)
-	}
-	return slices.Min(all)
-}
-
-func most(m map[string]float64) float64 {
-	neg := map[string]float64{}
-	for k, v := range m {
-		neg[k] = -v
-	}
-	return -least(neg)
-}
+func least(m map[string]float64) float64 { return slices.Min(slices.Collect(maps.Values(m))) }
+func most(m map[string]float64) float64  { return slices.Max(slices.Collect(maps.Values(m))) }
 
 // benchLists asks a server over a state of 50,000 running containers on 100 hosts for lists.
 func benchLists(t *testing.T, tb *table) {
@@ -178,10 +174,10 @@ func get(t testing.TB, c *http.Client, path string) {
 func benchFleet(t *testing.T, tb *table) {
 	f, watching := startNames(t)
 	tb.set(t, rowForwarded, forwarded(t, f), 0)
-	started, _, exited := startsAndExits(t, f, watching, 100)
+	started, _, exited := startsAndExits(t, f, watching, trials(t, "TRIALS", 100))
 	tb.set(t, rowNameThere, slowestPart(started, 0.99), 0)
 	tb.set(t, rowNameGone, slowestPart(exited, 0.99), 0)
-	tb.set(t, rowHostGone, slowestPart(hostDeaths(t, f, watching, 5), 1), 0)
+	tb.set(t, rowHostGone, slowestPart(hostDeaths(t, f, watching, trials(t, "DEATHS", 5)), 1), 0)
 }
 
 // forwarded is how much longer an inspect takes of a container of another host than of one at home, by medians, in
@@ -206,17 +202,18 @@ func slowestPart(times []float64, q float64) float64 {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// benchNameService compares the name service with others.
+// benchNameService compares the name service with others, of which CoreDNS is the measure and NSD the aim.
 func benchNameService(t *testing.T, tb *table) {
 	_, err := exec.LookPath("dnsperf")
 	assert.NilError(t, err, "make bench installs dnsperf")
 	servers, write := startServers(t)
 	for _, k := range []struct {
-		onlyA        bool
-		answers, cpu string
-	}{{true, rowAnswers, rowAnswersCPU}, {false, rowMixed, rowMixedCPU}} {
+		onlyA             bool
+		answers, cpu, nsd string
+	}{{true, rowAnswers, rowAnswersCPU, rowAnswersNSD}, {false, rowMixed, rowMixedCPU, rowMixedNSD}} {
 		results := measure(t, servers, write("queries", "%s", questions(t, servers[0].zone, k.onlyA)), 1, 5*time.Second)
 		tb.set(t, k.answers, results[0].perSecond, results[1].perSecond).peer = servers[1].name
 		tb.set(t, k.cpu, results[0].cpu, results[1].cpu).peer = servers[1].name
+		tb.set(t, k.nsd, results[0].perSecond, results[2].perSecond).peer = servers[2].name
 	}
 }

@@ -44,9 +44,13 @@ func (c *curve) keep(t *testing.T) {
 	w := csv.NewWriter(&data)
 	assert.NilError(t, w.Write(append([]string{c.x}, c.series...)))
 	for _, p := range c.points {
-		line := []string{strconv.FormatFloat(p.x, 'g', -1, 64)}
+		line := []string{strconv.FormatFloat(p.x, 'f', -1, 64)}
 		for _, y := range p.y {
-			line = append(line, strconv.FormatFloat(y, 'f', 3, 64))
+			cell := "" // not measured
+			if !math.IsNaN(y) {
+				cell = strconv.FormatFloat(y, 'f', 3, 64)
+			}
+			line = append(line, cell)
 		}
 		assert.NilError(t, w.Write(line))
 	}
@@ -60,7 +64,7 @@ func (c *curve) keep(t *testing.T) {
 // The picture's measures, in pixels: a frame around the plot has the axes' texts.
 const (
 	plotWidth, plotHeight   = 640, 360
-	left, right, top, below = 70, 40, 40, 60
+	left, right, top, below = 80, 40, 40, 60
 )
 
 // plotStyle reads on light and on dark pages: the picture has no background of its own.
@@ -92,7 +96,7 @@ func (c *curve) svg() string {
 		text(atX(p.x), top+h+20, `text-anchor="middle"`, tick(p.x))
 	}
 	text(left+w/2, plotHeight-12, `text-anchor="middle"`, c.x)
-	text(0, 0, fmt.Sprintf(`text-anchor="middle" transform="translate(18 %d) rotate(-90)"`, top+h/2), c.y)
+	text(0, 0, fmt.Sprintf(`text-anchor="middle" transform="translate(14 %d) rotate(-90)"`, top+h/2), c.y)
 	for s, name := range c.series {
 		var line []string
 		for _, p := range c.points {
