@@ -109,14 +109,15 @@ func (l *loader) ociImages(key string, entries []ocispec.Descriptor) ([]*Loaded,
 	return loaded, nil
 }
 
-// beside are the manifests of other platforms that an index lists, the layout holds and the user wants.
+// beside are the manifests of other platforms that an index lists, the layout holds and the user wants. Those of other
+// operating systems are passed over: no host of a fleet can run them.
 func (l *loader) beside(target, chosen ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	if !isIndex(target.MediaType) {
 		return nil, nil
 	}
 	all, err := l.listed(target)
 	return slices.DeleteFunc(all, func(d ocispec.Descriptor) bool {
-		return d.Digest == chosen.Digest || !l.runnable(d) || !l.wants(*d.Platform)
+		return d.Digest == chosen.Digest || !l.runnable(d) || d.Platform.OS != "linux" || !l.wants(*d.Platform)
 	}), err
 }
 

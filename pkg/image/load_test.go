@@ -267,6 +267,11 @@ func TestLoadOCILayout(t *testing.T) {
 		mutate.IndexAddendum{Add: arm, Descriptor: v1.Descriptor{Platform: platform("arm64")}},
 		mutate.IndexAddendum{Add: amd, Descriptor: v1.Descriptor{Platform: platform("amd64")}},
 	)
+	win := imagetest.Image(t, 1, func(c *v1.ConfigFile) { c.OS = "windows" }, [2]string{"a", "win"})
+	mixed := mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: amd, Descriptor: v1.Descriptor{Platform: platform("amd64")}},
+		mutate.IndexAddendum{Add: win, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "windows", Architecture: "amd64"}}},
+	)
 	named := func(kind, n string) layout.Option {
 		return layout.WithAnnotations(map[string]string{kind: n})
 	}
@@ -307,6 +312,11 @@ func TestLoadOCILayout(t *testing.T) {
 			fill:      func(p layout.Path) { check(t, p.AppendIndex(index, named(full, "docker.io/library/multi:1"))) },
 			platforms: asked("arm64"),
 			want:      []loaded{{configDigest(t, arm), []string{"docker.io/library/multi:1"}}},
+		},
+		{
+			name: "an index with another operating system",
+			fill: func(p layout.Path) { check(t, p.AppendIndex(mixed, named(full, "docker.io/library/multi:1"))) },
+			want: []loaded{{configDigest(t, amd), []string{"docker.io/library/multi:1"}}},
 		},
 		{
 			name:      "a platform that is not there",
