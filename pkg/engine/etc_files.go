@@ -3,12 +3,12 @@ package engine
 import (
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 
 	"github.com/docker/docker/api/types/mount"
 	networktypes "github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/opts"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/network"
@@ -144,8 +144,12 @@ func (n *Networks) hostsContent(r *state.Container) ([]byte, error) {
 		}
 		return network.Hosts(entries, network.HasIPv6()), nil
 	}
-	entries = append(entries, n.linkEntries(r)...)
-	return network.Hosts(append(entries, n.ownEntries(r)...), network.HasIPv6()), nil
+	return network.Hosts(append(entries, n.entries(r)...), network.HasIPv6()), nil
+}
+
+// entries are the lines for what the container links to, and for its own addresses.
+func (n *Networks) entries(r *state.Container) []network.HostEntry {
+	return append(n.linkEntries(r), n.ownEntries(r)...)
 }
 
 // ownEntries are the lines for the container's own addresses.
@@ -165,24 +169,20 @@ func (n *Networks) ownEntries(r *state.Container) (entries []network.HostEntry) 
 // linkEntries are the lines for the containers that this one is linked to on the default network and that run.
 func (n *Networks) linkEntries(r *state.Container) []network.HostEntry {
 	var list []network.HostEntry
-	for _, l := range r.HostConfig.Links {
-		name, alias, err := opts.ParseLink(l)
-		if err != nil {
-			continue
-		}
-		to, err := n.State.View().FindContainer(r.Account, name)
-		if err != nil {
-			continue
-		}
+	for alias, to := range linksOf(n.State.View(), r) {
 		ep := to.Networks[networktypes.NetworkBridge]
-		if ep == nil || !ep.Address.IsValid() {
+		if ep == nil {
 			continue
 		}
 		names := []string{alias, to.Config.Hostname}
 		if alias != to.Name {
 			names = append(names, to.Name)
 		}
-		list = append(list, network.HostEntry{Addr: ep.Address.Addr(), Names: names})
+		for _, a := range []netip.Prefix{ep.Address, ep.Address6} {
+			if a.IsValid() {
+				list = append(list, network.HostEntry{Addr: a.Addr(), Names: names})
+			}
+		}
 	}
 	return list
 }
@@ -190,10 +190,12 @@ func (n *Networks) linkEntries(r *state.Container) []network.HostEntry {
 // editHosts has the /etc/hosts of a running container follow its addresses. Lines that others wrote there stay.
 func (n *Networks) editHosts(old, next *state.Container) error {
 	path := n.EtcFiles(next).Hosts
+	n.pointing.Lock()
+	defer n.pointing.Unlock()
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	edited := network.EditHosts(content, n.ownEntries(old), n.ownEntries(next), network.HasIPv6())
+	edited := network.EditHosts(content, n.entries(old), n.entries(next), network.HasIPv6())
 	return os.WriteFile(path, edited, 0o644)
 }

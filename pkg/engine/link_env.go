@@ -16,7 +16,7 @@ import (
 // DB_ENV_USER, and so on. On networks of the user's there are none, as with Docker.
 func (c *Containers) linkEnv(r *state.Container) []string {
 	var env []string
-	for alias, to := range c.linked(r) {
+	for alias, to := range linksOf(c.State.View(), r) {
 		if ep := to.Networks[networktypes.NetworkBridge]; ep != nil && ep.Address.IsValid() {
 			env = append(env, linkVariables("/"+r.Name+"/"+alias, ep.Address.Addr(), to)...)
 		}

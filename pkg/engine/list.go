@@ -38,6 +38,7 @@ func (c *Containers) selectListed(ctx context.Context, opts container.ListOption
 	l := &containerList{
 		c: c, view: view, account: nereid.AccountFrom(ctx), now: time.Now(), fleet: manyHosts(view), shownAs: map[string]nereid.ImageID{},
 	}
+	l.links = linkNames(view, l.account)
 	f, err := newListFilter(opts, l)
 	if err != nil {
 		return nil, err
@@ -86,9 +87,10 @@ type containerList struct {
 	view    *state.View
 	account nereid.Account
 	now     time.Time
-	fleet   bool                      // it tells on which host a container is
-	shownAs map[string]nereid.ImageID // what references mean now; empty: nothing
-	shown   []*state.Container        // newest first
+	fleet   bool                            // it tells on which host a container is
+	shownAs map[string]nereid.ImageID       // what references mean now; empty: nothing
+	links   map[nereid.ContainerID][]string // names by the links of others
+	shown   []*state.Container              // newest first
 }
 
 func (l *containerList) summaries() []*container.Summary {
@@ -101,6 +103,8 @@ func (l *containerList) summaries() []*container.Summary {
 
 func (l *containerList) summary(r *state.Container, image, status string) *container.Summary {
 	s := summary(r, image, status, l.c.networks.Settings(r))
+	s.Names = append(s.Names, l.links[r.ID]...)
+	slices.Sort(s.Names)
 	if l.fleet {
 		s.Labels[hostLabel] = string(r.Host)
 	}

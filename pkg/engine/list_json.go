@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -79,6 +80,7 @@ type encodedSummary struct {
 	rev     state.Revision // of the record
 	image   string         // what the image was called
 	fleet   bool           // it tells the host
+	links   []string       // the names it had by the links of others
 	json    []byte
 	status  int
 }
@@ -92,7 +94,7 @@ func (e *encodedSummaries) summary(l *containerList, r *state.Container) (*encod
 	e.mu.RLock()
 	s := e.kept[r.ID]
 	e.mu.RUnlock()
-	if s != nil && s.rev == r.Rev && s.image == image && s.fleet == l.fleet {
+	if s != nil && s.rev == r.Rev && s.image == image && s.fleet == l.fleet && slices.Equal(s.links, l.links[r.ID]) {
 		return s, nil
 	}
 	s, err := encodeSummary(l, r, image)
@@ -145,7 +147,7 @@ func encodeSummary(l *containerList, r *state.Container, image string) (*encoded
 	if !ok {
 		return nil, fmt.Errorf("no status in the summary of container %s", r.ID)
 	}
-	s := &encodedSummary{account: r.Account, rev: r.Rev, image: image, fleet: l.fleet, status: len(before) + len(`"Status":`)}
+	s := &encodedSummary{account: r.Account, rev: r.Rev, image: image, fleet: l.fleet, links: l.links[r.ID], status: len(before) + len(`"Status":`)}
 	s.json = make([]byte, 0, buf.Len()) // a little less is needed: the quotes of the status are not ours to write
 	s.json = append(append(s.json, before...), `"Status":`...)
 	s.json = append(append(s.json, `,"HostConfig":{`...), after...)

@@ -44,6 +44,9 @@ func (n *Networks) react(ctx context.Context, changes []state.Change) {
 			switch r := rec.(type) {
 			case *state.Container:
 				n.touch(touched, r)
+				if rec == c.New && r.Host != n.Host {
+					n.repoint(r)
+				}
 			case *state.Network:
 				if c.New == nil && hasLinks(r) {
 					n.dropLinks(ctx, r)

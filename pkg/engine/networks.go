@@ -29,6 +29,7 @@ type Networks struct {
 
 	lost     lostHosts
 	pruning  atomic.Bool
+	pointing sync.Mutex // held while a running container's /etc/hosts is edited
 	spanning sync.Mutex // held while a network's endpoints on other hosts are read and set
 	meshing  sync.Mutex // likewise the ports of other hosts
 	// choosing is held from the look for a free subnet until it is in the view.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,13 +23,13 @@ func (c *Containers) Remove(ctx context.Context, ref string, opts backend.Contai
 	if err != nil {
 		return err
 	}
+	if opts.RemoveLink {
+		return c.unlink(ctx, ref)
+	}
 	if r.State.Status == state.StatusRemoving && c.locks.busy(keyOf(r)) || !c.removals.begin(keyOf(r)) {
 		return errConflict("removal of container %s is already in progress", ref)
 	}
 	defer c.removals.end(keyOf(r))
-	if opts.RemoveLink {
-		return removeLink(ref)
-	}
 	if err := c.remove(ctx, r, opts); err != nil {
 		return fmt.Errorf("cannot remove container %q: %w", ref, err)
 	}
@@ -61,16 +60,6 @@ func (r *removals) end(key runtime.Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.now, key)
-}
-
-// removeLink answers rm --link. Links are names in a container's hosts file here, and go with the container.
-func removeLink(ref string) error {
-	name := "/" + strings.TrimPrefix(ref, "/")
-	parent := name[:strings.LastIndexByte(name, '/')]
-	if parent == "" {
-		return errInternal("Conflict, cannot remove the default link name of the container")
-	}
-	return errInternal("Cannot get parent %s for link name %s", parent, name)
 }
 
 // removeTries bounds how often a removal by force ends a container that others start again.

@@ -113,9 +113,11 @@ func (c *Containers) start(ctx context.Context, r *state.Container, kind startKi
 	if err != nil {
 		return c.startFailed(ctx, r, err, kind)
 	}
-	if _, err := c.transit(ctx, keyOf(r), c.running(pid, startedAt, kind)); err != nil {
+	now, err := c.transit(ctx, keyOf(r), c.running(pid, startedAt, kind))
+	if err != nil {
 		return c.abandon(ctx, r, err)
 	}
+	c.networks.repoint(now)
 	c.watchHealth(keyOf(r))
 	return nil
 }

@@ -66,6 +66,23 @@ func EditHosts(content []byte, old, now []HostEntry, six bool) []byte {
 	return b.Bytes()
 }
 
+// PointHosts has names of an /etc/hosts lead to where they are now, each in its line of the address's family, and leaves
+// the rest as it is. A name that has no line gets one.
+func PointHosts(content []byte, now []HostEntry, six bool) []byte {
+	var old []HostEntry
+	for line := range strings.Lines(string(content)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		addr, err := netip.ParseAddr(fields[0])
+		if err == nil && slices.ContainsFunc(now, func(e HostEntry) bool { return e.Names[0] == fields[1] && e.Addr.Is6() == addr.Is6() }) {
+			old = append(old, HostEntry{Addr: addr, Names: fields[1:]})
+		}
+	}
+	return EditHosts(content, old, now, six)
+}
+
 // OwnNames are the names of a container in its /etc/hosts: the whole host name, and its first label.
 func OwnNames(hostname, domainname string) []string {
 	if domainname != "" {

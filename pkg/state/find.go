@@ -4,22 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/opts"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
 // FindContainer resolves what a user wrote, as Docker does: full id, then exact name (with or without slash), then
-// unambiguous id prefix. Names are those that Name records claim. Errors are errdefs.ErrNotFound "No such container:
-// x" and, for several, ErrInvalidArgument with Docker's words.
+// unambiguous id prefix. Names are those that Name records claim, and "web/db" is what web links to as db. Errors are
+// errdefs.ErrNotFound "No such container: x" and, for several, ErrInvalidArgument with Docker's words.
 func (v *View) FindContainer(a nereid.Account, ref string) (*Container, error) {
 	if ref == "" {
 		return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid name or ID supplied: %q", ref))
 	}
 	v.mu.RLock()
 	defer v.mu.RUnlock()
+	if parent, alias, ok := strings.Cut(strings.TrimPrefix(ref, "/"), "/"); ok {
+		return v.linkedLocked(a, parent, alias, ref)
+	}
+	return v.findContainerLocked(a, ref)
+}
+
+func (v *View) findContainerLocked(a nereid.Account, ref string) (*Container, error) {
 	if c, ok := v.containers.byID[owned[nereid.ContainerID]{a, nereid.ContainerID(ref)}]; ok {
 		return c, nil
 	}
@@ -31,11 +40,45 @@ func (v *View) FindContainer(a nereid.Account, ref string) (*Container, error) {
 	matches := v.containersByPrefixLocked(a, ref, 2)
 	switch len(matches) {
 	case 0:
-		return nil, errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+		return nil, noSuchContainer(ref)
 	case 1:
 		return matches[0], nil
 	}
 	return nil, errdefs.ErrInvalidArgument.WithMessage("multiple IDs found with provided prefix: " + ref)
+}
+
+// linkedLocked is what a container links to under an alias.
+func (v *View) linkedLocked(a nereid.Account, parent, alias, ref string) (*Container, error) {
+	p, err := v.findContainerLocked(a, parent)
+	if err != nil {
+		return nil, noSuchContainer(ref)
+	}
+	for as, to := range p.Links() {
+		if as == alias {
+			return v.findContainerLocked(a, to)
+		}
+	}
+	return nil, noSuchContainer(ref)
+}
+
+func noSuchContainer(ref string) error {
+	return errdefs.ErrNotFound.WithMessage("No such container: " + ref)
+}
+
+// Links are what a container on the default network links to (--link), each by the alias that it has for it. On other
+// networks links are names of the endpoint alone.
+func (r *Container) Links() iter.Seq2[string, string] {
+	return func(yield func(alias, to string) bool) {
+		if r.HostConfig == nil || !r.HostConfig.NetworkMode.IsBridge() {
+			return
+		}
+		for _, l := range r.HostConfig.Links {
+			to, alias, err := opts.ParseLink(l)
+			if err == nil && !yield(strings.TrimPrefix(alias, "/"), strings.TrimPrefix(to, "/")) {
+				return
+			}
+		}
+	}
 }
 
 // FindNetwork resolves what a user wrote, as Docker does: full id, then exact name, then unambiguous id prefix. Names

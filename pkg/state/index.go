@@ -54,6 +54,7 @@ type indexes struct {
 	containersIn       *grouping[nereid.NetworkID, *Container]
 	containersOfNet    *grouping[owned[string], *Container] // by the network's name
 	containersLabelled *grouping[uint16, *Container]        // by labelGroup
+	linking            *grouping[nereid.Account, *Container]
 	volumeUsers        *grouping[owned[string], *Container]
 	imageUsers         *grouping[owned[nereid.ImageID], *Container]
 	networksOf         *grouping[nereid.Account, *Network]
@@ -110,6 +111,12 @@ func (x *indexes) indexContainers() {
 		}
 	})
 	x.containersLabelled = groupBy(t, newest, x.eachLabel)
+	x.linking = groupBy(t, newest, func(r *Container, in func(nereid.Account)) {
+		for range r.Links() {
+			in(r.Account)
+			return
+		}
+	})
 	x.volumeUsers = groupBy(t, newest, eachVolume)
 	x.imageUsers = groupBy(t, newest, func(r *Container, in func(owned[nereid.ImageID])) {
 		in(owned[nereid.ImageID]{r.Account, r.ImageID})

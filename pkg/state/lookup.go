@@ -79,6 +79,9 @@ func (v *View) containersByPrefixLocked(a nereid.Account, prefix string, n int) 
 		func(c *Container) bool { return strings.HasPrefix(string(c.ID), prefix) })
 }
 
+// Linking lists an account's containers that link to others on the default network (--link), newest first.
+func (v *View) Linking(a nereid.Account) []*Container { return listOf(v, v.linking, a) }
+
 // Name is the claim of a container name, without the leading slash.
 func (v *View) Name(a nereid.Account, name string) (*Name, bool) {
 	return lookup(v, v.names, owned[string]{a, name})

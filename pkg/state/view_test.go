@@ -24,7 +24,9 @@ func TestFindContainer(t *testing.T) {
 	named := newContainer(id("eee"), string(abc.ID))
 	theirs := newContainer(id("fff"), "theirs")
 	theirs.Account = "other"
-	v.Show(1, abc, abd, named, theirs, nameOf(abc), nameOf(abd), nameOf(named), nameOf(theirs))
+	linking := newContainer(id("bbb"), "linking")
+	linking.HostConfig = &container.HostConfig{NetworkMode: "bridge", Links: []string{"/abc:/linking/front", "gone"}}
+	v.Show(1, abc, abd, named, theirs, linking, nameOf(linking), nameOf(abc), nameOf(abd), nameOf(named), nameOf(theirs))
 
 	for _, tc := range []struct {
 		ref   string
@@ -37,6 +39,12 @@ func TestFindContainer(t *testing.T) {
 		{ref: "/web", want: abc},
 		{ref: "abc", want: abd}, // a name goes before an id prefix
 		{ref: "abd", want: abd},
+		{ref: "linking/front", want: abd},
+		{ref: "/linking/front", want: abd},
+		{ref: "linking/gone", class: errdefs.ErrNotFound, text: "No such container: gone"},
+		{ref: "linking/abc", class: errdefs.ErrNotFound, text: "No such container: linking/abc"},
+		{ref: "web/front", class: errdefs.ErrNotFound, text: "No such container: web/front"},
+		{ref: "nosuch/front", class: errdefs.ErrNotFound, text: "No such container: nosuch/front"},
 		{ref: "e", want: named},
 		{ref: "ab", class: errdefs.ErrInvalidArgument, text: "multiple IDs found with provided prefix: ab"},
 		{ref: "we", class: errdefs.ErrNotFound, text: "No such container: we"},
