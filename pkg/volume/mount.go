@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	sysmount "github.com/moby/sys/mount"
 	"github.com/moby/sys/mountinfo"
@@ -37,10 +38,28 @@ func (s *Store) mount(ctx context.Context, at string, o Options) error {
 		defer loop.Close()
 		device = loop.Name()
 	}
-	if err := s.patient(ctx, at, func() error { return sysmount.Mount(device, at, o.Type, options) }); err != nil {
+	mount := func() error { return sysmount.Mount(device, at, o.Type, options) }
+	if err := s.patient(ctx, at, func() error { return mountTwin(o, mount) }); err != nil {
 		return fmt.Errorf("failed to mount local volume: %w", hidePassword(o, mountHint(o, err)))
 	}
 	return nil
+}
+
+// A file system on a loop device that was just unmounted may live on for a moment, in the mounts of a container that is
+// starting or ending. XFS mounts no second one with its id meanwhile (xfs(5), nouuid).
+const (
+	twinWait = 2 * time.Second
+	twinStep = 20 * time.Millisecond
+)
+
+// mountTwin tries a mount again while the last one of the same file system may be in its way.
+func mountTwin(o Options, mount func() error) error {
+	for end := time.Now().Add(twinWait); ; time.Sleep(twinStep) {
+		err := mount()
+		if !errors.Is(err, unix.EINVAL) || o.Type != "xfs" || !o.has("loop") || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // mountSource says which device is mounted with which options: names of servers become the addresses that the kernel wants.
