@@ -68,6 +68,9 @@ func TestRun(t *testing.T) {
 		{name: "prints", args: "run --rm busybox echo hi", out: "hi"},
 		{name: "stdin", args: "run -i --rm busybox cat", stdin: "x\n", out: "x"},
 		{name: "large stdin", args: "run -i --rm busybox wc -c", stdin: strings.Repeat("0123456789abcde\n", 1<<16), out: "1048576"},
+		{name: "stdin alone", args: "run -i -a stdin --name fed busybox cat", stdin: "fed", out: "~"}, // it goes at once
+		{name: "stdin alone, ended", args: "wait fed", out: "0"},
+		{name: "stdin alone, arrived", args: "logs fed", out: "fed"},
 		{name: "exit code", args: "run --rm busybox sh -c 'exit 7'", code: 7},
 		{name: "stderr apart", args: "run --rm busybox sh -c 'echo out; echo err >&2'", out: "out", stderr: "err"},
 		{name: "killed by a signal", args: "run --rm --init busybox sh -c 'kill -9 $$'", code: 137},

@@ -37,7 +37,7 @@ func (c *Containers) Attach(ctx context.Context, ref string, cfg *backend.Contai
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a := &attachment{c: c, r: r, cfg: cfg, keys: keys, hangup: cancel, ended: make(chan struct{})}
+	a := &attachment{c: c, r: r, cfg: cfg, keys: keys, hangup: cancel, ended: make(chan struct{}), inputRead: make(chan struct{})}
 	if !cfg.Stream {
 		return a.logOnly(ctx)
 	}
@@ -65,14 +65,17 @@ type attachment struct {
 	hangup context.CancelFunc
 	ended  chan struct{} // closed when the end of the run is stored, or the container has gone
 
+	inputOnce sync.Once
+	inputRead chan struct{} // closed when what the client sent has been read to its end
+
 	stdin          io.ReadCloser
 	stdout, stderr io.Writer // nil: not wanted
 }
 
 // open has the handler take the connection over; from here on errors go to the client as output.
-func (a *attachment) open() error {
+func (a *attachment) open(ctx context.Context) error {
 	mux := !a.r.Config.Tty && a.cfg.MuxStreams
-	in, out, errOut, err := a.cfg.GetStreams(mux, a.hangup)
+	in, out, errOut, err := a.cfg.GetStreams(mux, func() { a.clientGone(ctx) })
 	if err != nil {
 		return err
 	}
@@ -89,6 +92,27 @@ func (a *attachment) open() error {
 	return nil
 }
 
+// inputKept is how long the input of a client that has gone waits for the container to start.
+const inputKept = 30 * time.Second
+
+// clientGone ends the attachment, once the process has what the client sent: who has nothing to read may send and go
+// before the start.
+func (a *attachment) clientGone(ctx context.Context) {
+	defer a.hangup()
+	if !a.takesInput() {
+		return
+	}
+	late := time.NewTimer(inputKept)
+	defer late.Stop()
+	select {
+	case <-a.inputRead:
+	case <-late.C:
+	case <-ctx.Done():
+	}
+}
+
+func (a *attachment) takesInput() bool { return a.cfg.UseStdin && a.r.Config.OpenStdin }
+
 func (a *attachment) close() {
 	if a.stdin != nil {
 		a.stdin.Close()
@@ -96,7 +120,7 @@ func (a *attachment) close() {
 }
 
 func (a *attachment) logOnly(ctx context.Context) error {
-	if err := a.open(); err != nil {
+	if err := a.open(ctx); err != nil {
 		return err
 	}
 	defer a.close()
@@ -142,7 +166,7 @@ func (a *attachment) stream(ctx context.Context) error {
 	gate := newGate()
 	defer gate.fail()
 	s := runtime.Streams{Tty: a.r.Config.Tty, DetachKeys: a.keys, CloseStdin: a.r.Config.StdinOnce}
-	if a.cfg.UseStdin && a.r.Config.OpenStdin {
+	if a.takesInput() {
 		s.Stdin = gatedReader{gate, a}
 	}
 	if a.cfg.UseStdout {
@@ -187,7 +211,7 @@ func (a *attachment) endWithRun(ctx context.Context) {
 
 // joined answers the client, shows it the log up to the moment of joining, and lets the live streams flow.
 func (a *attachment) joined(ctx context.Context, gate *gate, at time.Time, done <-chan error) error {
-	if err := a.open(); err != nil {
+	if err := a.open(ctx); err != nil {
 		a.hangup()
 		gate.fail()
 		<-done
@@ -287,8 +311,12 @@ type gatedReader struct {
 }
 
 func (r gatedReader) Read(p []byte) (int, error) {
-	if err := r.gate.pass(); err != nil {
-		return 0, io.EOF
+	n, err := 0, io.EOF
+	if r.gate.pass() == nil {
+		n, err = r.a.stdin.Read(p)
 	}
-	return r.a.stdin.Read(p)
+	if err != nil {
+		r.a.inputOnce.Do(func() { close(r.a.inputRead) })
+	}
+	return n, err
 }

@@ -1,6 +1,9 @@
 package stdio
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // maxBehind is how far a client may be behind before it holds the process back, as much as Docker allows.
 const maxBehind = 1 << 20
@@ -87,8 +90,9 @@ func (c *client) overLocked() bool {
 	if c.failed != nil {
 		return true
 	}
+	sendsOnly := !slices.Contains(c.wants[:], true) // until the process ends, too
 	for s, wanted := range c.wants {
-		if wanted && !c.ended[s] {
+		if (wanted || sendsOnly) && !c.ended[s] {
 			return false
 		}
 	}
