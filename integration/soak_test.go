@@ -301,13 +301,19 @@ func (s *soak) ask(name, method, path string, body any, want []int, patience tim
 	return res.StatusCode, b
 }
 
-// refusedAsDocker tells whether a verb was refused with Docker's 400 and its words: a start whose command is not there, a rename
-// that another one was faster with.
+// refusedAsDocker tells whether a verb was refused with Docker's status and its words: a start whose command is not there, a
+// rename that another one was faster with, an exec whose container was killed under runc's hands.
 func refusedAsDocker(name string, status int, body []byte) bool {
-	words := map[string]string{
-		"start": "executable file not found", "rename": "the same name as its current name", "rename back": "the same name as its current name",
+	refusal := map[string]struct {
+		status int
+		words  string
+	}{
+		"start":       {http.StatusBadRequest, "executable file not found"},
+		"rename":      {http.StatusBadRequest, "the same name as its current name"},
+		"rename back": {http.StatusBadRequest, "the same name as its current name"},
+		"exec start":  {http.StatusInternalServerError, "OCI runtime exec failed"},
 	}[name]
-	return words != "" && status == http.StatusBadRequest && bytes.Contains(body, []byte(words))
+	return status == refusal.status && bytes.Contains(body, []byte(refusal.words))
 }
 
 // enough faults to see what is wrong.
