@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -99,8 +100,15 @@ func (v *Volumes) Create(ctx context.Context, opts apivolume.CreateOptions) (*ap
 		if err != nil {
 			return nil, err
 		}
+		here := len(ops) > 0 && !manyHosts(v.State.View()) && !shared(r)
+		if here {
+			r.Home = v.Host
+		}
 		if len(ops) > 0 {
 			_, err = v.State.Commit(ctx, ops...)
+		}
+		if err == nil && here {
+			err = v.makeDirectory(ctx, r)
 		}
 		if err == nil {
 			return v.describe(r), nil
@@ -109,6 +117,21 @@ func (v *Volumes) Create(ctx context.Context, opts apivolume.CreateOptions) (*ap
 			return nil, volumeError("create", opts.Name, err)
 		}
 	}
+}
+
+// makeDirectory makes the directory of a volume of this host, so that its creator can put something in. A volume without one
+// is none.
+func (v *Volumes) makeDirectory(ctx context.Context, r *state.Volume) error {
+	if mounts(r) {
+		return nil
+	}
+	_, err := v.use(ctx, r, "")
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := work(ctx)
+	defer cancel()
+	return errors.Join(err, v.removeHere(ctx, r))
 }
 
 // findOrNew returns the account's volume of that name, or a new one and the ops that store it.

@@ -382,11 +382,29 @@ func TestResolveRefuses(t *testing.T) {
 
 func TestFirstUseGivesAVolumeItsHome(t *testing.T) {
 	r := newVolumeRig(t)
-	r.create(apivolume.CreateOptions{Name: "data"})
+	r.commit(state.Put(&state.Member{Name: "h1"}), state.Put(&state.Member{Name: "h2"}))
+	v := r.create(apivolume.CreateOptions{Name: "data"})
 	home := func() nereid.Host { v, _ := r.State.View().Volume(nereid.Admin, "data"); return v.Home }
 	assert.Equal(t, home(), nereid.Host(""))
+	_, err := os.Stat(v.Mountpoint)
+	assert.ErrorIs(t, err, os.ErrNotExist)
 	r.container("c", &container.HostConfig{Binds: []string{"data:/x", "data:/y"}})
 	assert.Equal(t, home(), nereid.Host("h1"))
+}
+
+func TestAVolumeOfTheOnlyHostIsThereAtOnce(t *testing.T) {
+	r := newVolumeRig(t)
+	v := r.create(apivolume.CreateOptions{Name: "data"})
+	info, err := os.Stat(v.Mountpoint)
+	assert.NilError(t, err)
+	assert.Assert(t, info.IsDir())
+	assert.NilError(t, os.WriteFile(filepath.Join(v.Mountpoint, "mine"), nil, 0o600))
+	assert.Equal(t, r.create(apivolume.CreateOptions{Name: "data"}).Mountpoint, v.Mountpoint, "once more")
+	_, err = os.Stat(filepath.Join(v.Mountpoint, "mine"))
+	assert.NilError(t, err)
+	assert.NilError(t, r.Remove(r.ctx, "data", false))
+	_, err = os.Stat(v.Mountpoint)
+	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
 func TestPrepareCopiesWhatTheImageHas(t *testing.T) {
