@@ -168,7 +168,7 @@ func TestNamespaces(t *testing.T) {
 	run := "run --rm --network none "
 	runCases(t, h, []cliCase{
 		{name: "pid of another", args: run + "--pid container:private busybox sh -c 'tr \"\\0\" \" \" </proc/1/cmdline'", out: "sleep 600"},
-		{name: "pid of nobody", args: run + "--pid container:nosuch busybox true", code: 125, stderr: "failed to join PID namespace: No such container: nosuch"},
+		{name: "pid of nobody", args: run + "--pid container:nosuch busybox true", code: 125, stderr: "No such container: nosuch"},
 		{name: "pid of a stopped one", args: run + "--pid container:stopped busybox true", code: 125, stderr: "is not running"},
 		{name: "ipc of another", args: run + "--ipc container:shareable busybox sh -c 'echo hi >/dev/shm/x'"},
 		{name: "is shared", args: "exec shareable cat /dev/shm/x", out: "hi"},
