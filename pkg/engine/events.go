@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -132,7 +133,20 @@ func (f eventFilter) include(e *state.Event) bool {
 		f.node(e) &&
 		f.actors(m) &&
 		f.image(m) &&
-		(!f.args.Contains("label") || f.args.MatchKVList("label", hostedAttributes(e)))
+		f.label(e)
+}
+
+// label matches labels, among which the host is where one is asked for.
+func (f eventFilter) label(e *state.Event) bool {
+	asked := f.args.Get("label")
+	if len(asked) == 0 {
+		return true
+	}
+	attrs := e.Message.Actor.Attributes
+	if slices.ContainsFunc(asked, func(l string) bool { return strings.HasPrefix(l, hostLabel) }) {
+		attrs = hostedAttributes(e)
+	}
+	return f.args.MatchKVList("label", attrs)
 }
 
 // action matches the filter "event". Actions that carry details after a colon are found by their bare name too.

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/network"
@@ -127,10 +128,14 @@ func (h *Hosts) tryAll(ctx context.Context) (mtu int, trouble map[nereid.Host]st
 	var mu sync.Mutex
 	var g errgroup.Group
 	g.SetLimit(pathLimit)
+	pace := rate.NewLimiter(rate.Every(pathPause), 1)
 	for _, other := range h.State.View().Hosts() {
 		at := h.addressOf(other.Name)
 		if other.Name == h.Host || other.DataPath == nil || !at.IsValid() || h.Fleet.State(other.Name) != nereid.HostAlive {
 			continue
+		}
+		if pace.Wait(ctx) != nil {
+			break
 		}
 		g.Go(func() error {
 			way, err := h.Network.Probe(ctx, at)
@@ -146,21 +151,9 @@ func (h *Hosts) tryAll(ctx context.Context) (mtu int, trouble map[nereid.Host]st
 			}
 			return nil
 		})
-		if !pauseFor(ctx, pathPause) {
-			break
-		}
 	}
 	_ = g.Wait() // never fails
 	return mtu, trouble
-}
-
-func pauseFor(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // describeWay says what is wrong with a way; nothing is "".

@@ -39,7 +39,7 @@ func (s *Store) mount(ctx context.Context, at string, o Options) error {
 		device = loop.Name()
 	}
 	mount := func() error { return sysmount.Mount(device, at, o.Type, options) }
-	if err := s.patient(ctx, at, func() error { return mountTwin(o, mount) }); err != nil {
+	if err := s.patient(ctx, at, func() error { return mountTwin(ctx, o, mount) }); err != nil {
 		return fmt.Errorf("failed to mount local volume: %w", hidePassword(o, mountHint(o, err)))
 	}
 	return nil
@@ -53,10 +53,10 @@ const (
 )
 
 // mountTwin tries a mount again while the last one of the same file system may be in its way.
-func mountTwin(o Options, mount func() error) error {
+func mountTwin(ctx context.Context, o Options, mount func() error) error {
 	for end := time.Now().Add(twinWait); ; time.Sleep(twinStep) {
 		err := mount()
-		if !errors.Is(err, unix.EINVAL) || o.Type != "xfs" || !o.has("loop") || time.Now().After(end) {
+		if !errors.Is(err, unix.EINVAL) || o.Type != "xfs" || !o.has("loop") || time.Now().After(end) || ctx.Err() != nil {
 			return err
 		}
 	}
