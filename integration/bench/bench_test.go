@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -157,22 +156,7 @@ func parallel(t *testing.T, e engine) (rate, ps float64) {
 			}
 		}
 	}()
-	ms := timed(func() {
-		var wg sync.WaitGroup
-		next := make(chan int)
-		for range atOnce {
-			wg.Go(func() {
-				for i := range next {
-					e.docker(t, "run", "-d", "--name", fmt.Sprint("p", i), "busybox", "sleep", "3600")
-				}
-			})
-		}
-		for i := range inParallel {
-			next <- i
-		}
-		close(next)
-		wg.Wait()
-	})
+	ms := timed(func() { e.sleepers(t, 0, inParallel) })
 	close(done)
 	all := <-lists
 	slices.Sort(all)
