@@ -98,7 +98,7 @@ func (c *Containers) ended(ctx context.Context, e runtime.Exit) {
 	c.execs.containerEnded(e.Key)
 	if !told || l.lost {
 		var err error
-		if r, err = c.recordEnd(ctx, r, e, l); err != nil {
+		if r, err = c.recordEnd(ctx, e, l); err != nil {
 			c.logger(e.Key).Error("exit not recorded", zap.Error(err))
 			return
 		}
@@ -111,17 +111,20 @@ func (c *Containers) ended(ctx context.Context, e runtime.Exit) {
 }
 
 // recordEnd stores the end of a run. One whose start was not recorded, because the daemon or the state failed in
-// between, is recorded as started first.
-func (c *Containers) recordEnd(ctx context.Context, r *state.Container, e runtime.Exit, l *liveState) (*state.Container, error) {
-	if !r.State.Running() {
-		kind := startKind{byUser: r.State.Status != state.StatusRestarting}
-		var err error
-		if r, err = c.persist(ctx, e.Key, c.running(0, e.At, kind)); err != nil {
-			return nil, err
+// between, is recorded as started in the same transaction: nobody sees it run.
+func (c *Containers) recordEnd(ctx context.Context, e runtime.Exit, l *liveState) (*state.Container, error) {
+	var v verdict
+	r, err := c.persist(ctx, e.Key, func(r *state.Container) (ops []state.Op, err error) {
+		if !r.State.Running() {
+			kind := startKind{byUser: r.State.Status != state.StatusRestarting}
+			if ops, err = c.running(0, e.At, kind)(r); err != nil {
+				return nil, err
+			}
 		}
-	}
-	v := decide(endOf(r, e, l))
-	r, err := c.persist(ctx, e.Key, c.exited(e, v, l, autoRemoves(r, l)))
+		v = decide(endOf(r, e, l))
+		ended, err := c.exited(e, v, l, autoRemoves(r, l))(r)
+		return append(ops, ended...), err
+	})
 	if err != nil {
 		return nil, err
 	}
