@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -53,9 +55,7 @@ func (h *Host) empty(t testing.TB) {
 // wipe removes whatever a failed test left, so that the next one starts clean.
 func (h *Host) wipe(t testing.TB) {
 	t.Helper()
-	for _, pid := range h.processes() {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
+	h.killAll()
 	for i := range 3 { // mounts on mounts
 		for _, m := range h.mounts() {
 			if err := unix.Unmount(m, unix.MNT_DETACH); err != nil && i == 2 {
@@ -71,10 +71,32 @@ func (h *Host) wipe(t testing.TB) {
 		execute(t, Cmd{}, nil, "ip", "netns", "delete", ns)
 	}
 	for _, cg := range h.cgroups() {
-		_ = unix.Rmdir(cg)
+		err := unix.Rmdir(cg)
+		for end := time.Now().Add(kernelTime); errors.Is(err, unix.EBUSY) && time.Now().Before(end); err = unix.Rmdir(cg) {
+			<-time.After(10 * time.Millisecond) // its processes are ending
+		}
+		if err != nil {
+			t.Errorf("left behind: cgroup %s: %v", cg, err)
+		}
 	}
 	if err := os.RemoveAll(h.Dir); err != nil {
 		t.Logf("remove %s: %v", h.Dir, err)
+	}
+}
+
+// killAll ends every process of the host, and those of its containers, which know nothing of the host's folder.
+func (h *Host) killAll() {
+	pids := h.processes()
+	for _, cg := range h.cgroups() {
+		members, _ := os.ReadFile(filepath.Join(cg, "cgroup.procs"))
+		for _, member := range strings.Fields(string(members)) {
+			if pid, err := strconv.Atoi(member); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	for _, pid := range pids {
+		_ = unix.Kill(pid, unix.SIGKILL)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
 )
@@ -161,9 +160,7 @@ func (f *Fleet) KillHost(t testing.TB, h *Host) {
 	t.Helper()
 	f.CutLink(t, h)
 	h.Kill9(t)
-	for _, pid := range h.processes() {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
+	h.killAll()
 }
 
 // close removes all containers of the fleet, then each host; what a failure on the way leaves, too.

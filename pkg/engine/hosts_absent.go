@@ -11,7 +11,7 @@ import (
 )
 
 // absentLook is how often the rumour is compared with what the state says of it.
-const absentLook = 250 * time.Millisecond
+const absentLook = 100 * time.Millisecond
 
 // tellAbsences has the state say which hosts are unreachable, so that all name servers hide and show what runs there
 // alike. One host at a time speaks, the first by name of the servers that answer: two that hear different things would

@@ -35,8 +35,8 @@ type Config struct {
 	Pace int
 }
 
-// Times of the rumour: a host that dies is suspected within some two seconds and unreachable half a second later, so that
-// names of what ran there are gone within three.
+// Times of the rumour: a host that dies is given up within some two seconds, so that names of what ran there are gone
+// within three.
 const (
 	// Asking often finds the dead soon; that a host has long to answer a suspicion spares one that is only busy.
 	probeInterval = 250 * time.Millisecond
@@ -50,7 +50,7 @@ const (
 	// syncEvery is how often two hosts compare all they know.
 	syncEvery = 15 * time.Second
 	// graceTime is how long a host that was given up is suspect before it is unreachable.
-	graceTime = 250 * time.Millisecond
+	graceTime = 100 * time.Millisecond
 	// tellEvery is how often a host says how full it is, if that changed, and tellAnyway if it did not.
 	tellEvery  = time.Second
 	tellAnyway = 20 * time.Second
@@ -231,16 +231,22 @@ func dualStack() bool {
 func (g *Gossip) loop(ctx context.Context) {
 	tick := time.NewTicker(g.time(tellEvery) / 4)
 	defer tick.Stop()
+	grace := time.NewTimer(0)
+	defer grace.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case n := <-g.news:
 			g.learn(n, time.Now())
+			grace.Reset(0)
 		case b := <-g.bodies:
 			g.heard(b)
+		case now := <-grace.C:
+			if next := g.expire(now); next > 0 {
+				grace.Reset(next)
+			}
 		case now := <-tick.C:
-			g.expire(now)
 			g.tell(now)
 		}
 	}
@@ -299,16 +305,24 @@ func (e *entry) become(s nereid.HostState, now time.Time) {
 	}
 }
 
-// expire makes suspects of some time unreachable.
-func (g *Gossip) expire(now time.Time) {
+// expire makes suspects of some time unreachable, and returns how long the next one has; 0: there is none.
+func (g *Gossip) expire(now time.Time) (next time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for h, e := range g.hosts {
-		if e.state == nereid.HostSuspect && now.Sub(e.since) >= g.time(graceTime) {
-			e.become(nereid.HostUnreachable, now)
-			g.log.Info("host", zap.String("host", string(h)), zap.String("state", string(e.state)))
+		if e.state != nereid.HostSuspect {
+			continue
 		}
+		if left := e.since.Add(g.time(graceTime)).Sub(now); left > 0 {
+			if next == 0 || left < next {
+				next = left
+			}
+			continue
+		}
+		e.become(nereid.HostUnreachable, now)
+		g.log.Info("host", zap.String("host", string(h)), zap.String("state", string(e.state)))
 	}
+	return next
 }
 
 // seek calls hosts of the fleet that the rumour has lost, or never had: two halves of a fleet forget each other after a
