@@ -124,16 +124,20 @@ func (s *Store) patient(ctx context.Context, at string, call func() error) error
 	done := make(chan error, 1)
 	abandoned := make(chan bool, 1)
 	go func() {
-		defer s.underWay.Delete(at)
 		err := call()
 		done <- err
-		if <-abandoned && err == nil {
+		if !<-abandoned {
+			return
+		}
+		if err == nil {
 			_ = unix.Unmount(at, unix.MNT_DETACH)
 		}
+		s.underWay.Delete(at)
 	}()
 	select {
 	case err := <-done:
 		abandoned <- false
+		s.underWay.Delete(at)
 		return err
 	case <-ctx.Done():
 		abandoned <- true

@@ -46,3 +46,11 @@ func TestServerThatDoesNotAnswer(t *testing.T) {
 	}, poll.WithTimeout(30*time.Second))
 	assert.NilError(t, s.patient(t.Context(), at, func() error { return nil }))
 }
+
+// Once a call has answered, its place is free for the next one.
+func TestAnsweredCallFreesItsPlace(t *testing.T) {
+	s := NewStore(t.TempDir())
+	for range 10_000 {
+		assert.NilError(t, s.patient(t.Context(), "/here", func() error { return nil }))
+	}
+}
