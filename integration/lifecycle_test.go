@@ -118,8 +118,8 @@ func TestRestartPolicies(t *testing.T) {
 func TestEventsInOrder(t *testing.T) {
 	h := lab.NewWithBusybox(t)
 	since := fmt.Sprint(time.Now().Add(-time.Second).Unix())
-	h.Docker(t, "run", "--name", "ee", "busybox", "true")
-	h.Docker(t, "rm", "ee")
+	h.Docker(t, "run", "--name", "once", "busybox", "true")
+	h.Docker(t, "rm", "once")
 	h.Docker(t, "run", "-d", "--name", "ss", "busybox", "sleep", "600")
 	h.Docker(t, "stop", "-t", "0", "ss")
 	h.Docker(t, "start", "ss")
@@ -135,13 +135,13 @@ func TestEventsInOrder(t *testing.T) {
 		}
 		return strings.Fields(h.Docker(t, args...))
 	}
-	assert.DeepEqual(t, got("container=ee", "type=container"), strings.Fields("create attach start die destroy"))
+	assert.DeepEqual(t, got("container=once", "type=container"), strings.Fields("create attach start die destroy"))
 	all := strings.Join(got("type=container"), " ")
 	assert.Assert(t, is.Contains(all, "create start kill kill stop die start kill kill stop die start restart kill die rename destroy"),
 		"events were %s", all)
-	assert.DeepEqual(t, got("container=ee", "event=die"), []string{"die"})
-	line := h.Docker(t, "events", "--since", since, "--until", "0s", "--filter", "event=die", "--filter", "container=ee", "--format", "{{json .}}")
-	for _, want := range []string{`"exitCode":"0"`, `"image":"busybox"`, `"name":"ee"`} {
+	assert.DeepEqual(t, got("container=once", "event=die"), []string{"die"})
+	line := h.Docker(t, "events", "--since", since, "--until", "0s", "--filter", "event=die", "--filter", "container=once", "--format", "{{json .}}")
+	for _, want := range []string{`"exitCode":"0"`, `"image":"busybox"`, `"name":"once"`} {
 		assert.Assert(t, is.Contains(line, want))
 	}
 	assert.Assert(t, !strings.Contains(line, "nereid"), "an event of a host on its own: %s", line)
