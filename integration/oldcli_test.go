@@ -22,6 +22,7 @@ func TestOldCLI(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	assert.NilError(t, os.WriteFile(file, []byte("content\n"), 0o644))
+	bound := mountBelow(t)
 	runCasesWith(t, h, cli, []cliCase{
 		{name: "version", args: "version --format '{{.Client.APIVersion}} {{.Server.APIVersion}}'", out: "1.41 1.51"},
 		{name: "info", args: "info --format '{{.OSType}} {{.Swarm.LocalNodeState}}'", out: "linux inactive"},
@@ -32,6 +33,8 @@ func TestOldCLI(t *testing.T) {
 		{name: "stdin alone, removed", args: "rm fed", out: "fed"},
 		{name: "run's exit code", args: "run --rm busybox sh -c 'exit 5'", code: 5},
 		{name: "run of nothing", args: "run --rm busybox nosuch", code: 127, stderr: "executable file not found in $PATH"},
+		{name: "read-only bind, and what is mounted below", args: "run --rm -v " + bound + ":/b:ro busybox sh -c 'touch /b/below/x && touch /b/x'", code: 1, stderr: "/b/x: Read-only file system"},
+		{name: "read-only bind by mount", args: "run --rm --mount type=bind,src=" + bound + ",dst=/b,readonly busybox sh -c 'touch /b/below/x && touch /b/x'", code: 1, stderr: "/b/x: Read-only file system"},
 		{name: "run in the background", args: "run -d --name web -p 127.0.0.1:8099:80 -l tier=front -v data:/data --init --memory 64m busybox sh -c 'echo started; exec sleep 600'", out: "~"},
 		{name: "ps", args: "ps --format '{{.Names}} {{.Image}} {{.Ports}}'", out: "web busybox 127.0.0.1:8099->80/tcp"},
 		{name: "ps with a filter", args: "ps -aq -f label=tier=back", out: ""},

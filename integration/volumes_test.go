@@ -8,11 +8,23 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/nereid-paas/nereid/integration/lab"
 )
+
+// mountBelow makes a directory of the host that has another file system mounted in it, at "below".
+func mountBelow(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	below := filepath.Join(dir, "below")
+	assert.NilError(t, os.Mkdir(below, 0o755))
+	assert.NilError(t, unix.Mount("tmpfs", below, "tmpfs", 0, "size=64k"))
+	t.Cleanup(func() { assert.NilError(t, unix.Unmount(below, unix.MNT_DETACH)) })
+	return dir
+}
 
 func TestVolumes(t *testing.T) {
 	h := lab.NewWithBusybox(t)
@@ -23,6 +35,7 @@ func TestVolumes(t *testing.T) {
 	h.Load(t, "seeded:latest", withData)
 	src := t.TempDir()
 	assert.NilError(t, os.WriteFile(filepath.Join(src, "f"), []byte("bound\n"), 0o644))
+	bound := mountBelow(t)
 	runCases(t, h, []cliCase{
 		{name: "named is made", args: "run --rm -v v1:/data busybox sh -c 'echo kept > /data/f'"},
 		{name: "named is kept", args: "run --rm -v v1:/data busybox cat /data/f", out: "kept"},
@@ -36,6 +49,9 @@ func TestVolumes(t *testing.T) {
 		{name: "a full volume is left alone", args: "run --rm -v v1:/data seeded ls /data", out: "f"},
 		{name: "bind", args: "run --rm -v " + src + ":/b busybox cat /b/f", out: "bound"},
 		{name: "bind by mount", args: "run --rm --mount type=bind,src=" + src + ",dst=/b,readonly busybox touch /b/x", code: 1, stderr: "Read-only"},
+		{name: "read-only bind, and what is mounted below", args: "run --rm -v " + bound + ":/b:ro busybox touch /b/below/x", code: 1, stderr: "/b/below/x: Read-only file system"},
+		{name: "read-only bind, writable below", args: "run --rm --mount type=bind,src=" + bound + ",dst=/b,readonly,bind-recursive=writable busybox sh -c 'touch /b/below/x && touch /b/x'", code: 1, stderr: "/b/x: Read-only file system"},
+		{name: "read-only bind, read-only below", args: "run --rm --mount type=bind,src=" + bound + ",dst=/b,readonly,bind-recursive=readonly,bind-propagation=rprivate busybox touch /b/below/x", code: 1, stderr: "/b/below/x: Read-only file system"},
 		{name: "bind source missing by mount", args: "run --rm --mount type=bind,src=/no/such,dst=/b busybox true", code: 125, stderr: `invalid mount config for type "bind": bind source path does not exist: /no/such`},
 		{name: "bind source made by -v", args: "run --rm -v " + src + "/made:/b busybox ls /b", out: ""},
 		{name: "tmpfs by mount", args: "run --rm --mount type=tmpfs,dst=/t,tmpfs-size=65536 busybox sh -c 'mount | grep /t'", out: "~size=64k"},

@@ -11,7 +11,6 @@ import (
 	"github.com/docker/docker/api/types/backend"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/api/types/mount"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap"
 
@@ -32,25 +31,7 @@ func (c *Containers) Create(ctx context.Context, req backend.ContainerCreateConf
 		req.HostConfig = &container.HostConfig{}
 	}
 	delete(req.Config.Labels, hostLabel) // derived: a client sends back what inspect gave it
-	if req.DefaultReadOnlyNonRecursive {
-		readOnlyAtTheTop(req.HostConfig)
-	}
 	return c.createSomewhere(ctx, Order{ID: nereid.NewContainerID(), Request: req})
-}
-
-// readOnlyAtTheTop has read-only mounts be so without what is mounted below them: what clients before API 1.44 expect.
-func readOnlyAtTheTop(hc *container.HostConfig) {
-	for i, m := range hc.Mounts {
-		if m.Type != mount.TypeBind || !m.ReadOnly {
-			continue
-		}
-		o := mount.BindOptions{}
-		if m.BindOptions != nil {
-			o = *m.BindOptions
-		}
-		o.ReadOnlyNonRecursive = true
-		hc.Mounts[i].BindOptions = &o
-	}
 }
 
 // draft checks a request and makes it the record of a container that is nowhere yet: all but its name and its mounts,
@@ -219,14 +200,14 @@ func setHostname(r *state.Container) error {
 
 // create brings a draft into being: its directory and root file system on the host, then one transaction, then the
 // content of its volumes. Nobody else can touch the container before that is done.
-func (c *Containers) create(ctx context.Context, r *state.Container, name string) (retErr error) {
+func (c *Containers) create(ctx context.Context, r *state.Container, req *backend.ContainerCreateConfig) (retErr error) {
 	unlock, err := c.locks.lock(ctx, keyOf(r))
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if name != "" {
-		if err := c.nameFree(r, name); err != nil {
+	if req.Name != "" {
+		if err := c.nameFree(r, req.Name); err != nil {
 			return err
 		}
 	}
@@ -243,7 +224,7 @@ func (c *Containers) create(ctx context.Context, r *state.Container, name string
 	if err := c.Runtime.Prepare(ctx, c.baseSpec(r)); err != nil {
 		return err
 	}
-	if err := c.enter(ctx, r, name); err != nil {
+	if err := c.enter(ctx, r, req); err != nil {
 		return err
 	}
 	return c.fillVolumes(ctx, r)
@@ -263,7 +244,8 @@ func (c *Containers) nameFree(r *state.Container, name string) error {
 
 // enter stores the container with its name and volumes in one transaction. A name nobody asked for is invented again
 // when it is taken; volumes that change meanwhile are looked up again.
-func (c *Containers) enter(ctx context.Context, r *state.Container, name string) error {
+func (c *Containers) enter(ctx context.Context, r *state.Container, req *backend.ContainerCreateConfig) error {
+	name := req.Name
 	invented := 0
 	for try := 1; ; try++ {
 		if name == "" {
@@ -271,7 +253,7 @@ func (c *Containers) enter(ctx context.Context, r *state.Container, name string)
 		} else {
 			r.Name, _ = checkName(name)
 		}
-		mounts, ops, err := c.volumes.Resolve(ctx, r.Account, r.HostConfig, r.Config.Volumes, r.ID)
+		mounts, ops, err := c.volumes.Resolve(ctx, r.Account, r.HostConfig, r.Config.Volumes, req.DefaultReadOnlyNonRecursive)
 		if err != nil {
 			return err
 		}

@@ -162,7 +162,7 @@ func (c *Containers) createReserved(ctx context.Context, o Order) (container.Cre
 	if err != nil {
 		return container.CreateResponse{Warnings: warnings}, err
 	}
-	if err := c.create(ctx, r, o.Request.Name); err != nil {
+	if err := c.create(ctx, r, &o.Request); err != nil {
 		return container.CreateResponse{Warnings: warnings}, err
 	}
 	return container.CreateResponse{ID: string(r.ID), Warnings: warnings}, nil

@@ -20,19 +20,25 @@ import (
 	"github.com/nereid-paas/nereid/pkg/volume"
 )
 
-// bindNonRecursive, in the Options of a bind mount, keeps out what is mounted below its source.
-const bindNonRecursive = "bind"
+// In the Options of a bind mount: bindNonRecursive keeps out what is mounted below its source. bindReadOnlyTop leaves
+// that writable when the mount is read-only, bindReadOnlyAll makes it read-only or fails; with neither it is read-only
+// where the kernel can make it.
+const (
+	bindNonRecursive = "bind"
+	bindReadOnlyTop  = "ro"
+	bindReadOnlyAll  = "rro"
+)
 
 // Resolve decides what a new container has mounted where, from its -v, --mount, --tmpfs, --volumes-from and the volumes
 // of its configuration merged with its image's. It returns the mounts as inspect shows them, sorted by destination
-// (--tmpfs is not among them, as with Docker), and the ops that make or hold the volumes. They belong into the
-// transaction that creates the container, so that a failed create leaves no volume; when that fails over a
+// (--tmpfs is not among them, as with Docker), and the ops that make or hold the volumes. ReadOnlyTop is what clients
+// before API 1.44 mean by a read-only bind: what is mounted below stays writable. The ops belong into the transaction that creates the container, so that a failed create leaves no volume; when that fails over a
 // *state.Volume, another one made or removed the volume meanwhile: resolve again.
 //
 // Errors carry Docker's words; what a user got wrong is errdefs.ErrInvalidArgument.
-func (v *Volumes) Resolve(ctx context.Context, a nereid.Account, hc *container.HostConfig, volumes map[string]struct{}, id nereid.ContainerID) ([]state.Mount, []state.Op, error) {
+func (v *Volumes) Resolve(ctx context.Context, a nereid.Account, hc *container.HostConfig, volumes map[string]struct{}, readOnlyTop bool) ([]state.Mount, []state.Op, error) {
 	r := &mountResolver{
-		v: v, account: a, hc: hc,
+		v: v, account: a, hc: hc, readOnlyTop: readOnlyTop,
 		mounts: map[string]state.Mount{},
 		asked:  map[string]bool{},
 		held:   map[string]*state.Volume{},
@@ -52,9 +58,10 @@ func (v *Volumes) Resolve(ctx context.Context, a nereid.Account, hc *container.H
 
 // mountResolver collects the mounts of one container.
 type mountResolver struct {
-	v       *Volumes
-	account nereid.Account
-	hc      *container.HostConfig
+	v           *Volumes
+	account     nereid.Account
+	hc          *container.HostConfig
+	readOnlyTop bool
 
 	mounts map[string]state.Mount   // by destination
 	asked  map[string]bool          // destinations of -v and --mount
@@ -242,6 +249,12 @@ func (r *mountResolver) bindMount(s volume.Spec) (state.Mount, error) {
 	}
 	if s.BindOptions.NonRecursive {
 		m.Options = append(m.Options, bindNonRecursive)
+	}
+	switch {
+	case s.ReadOnly && (r.readOnlyTop || s.BindOptions.ReadOnlyNonRecursive):
+		m.Options = append(m.Options, bindReadOnlyTop)
+	case s.ReadOnly && s.BindOptions.ReadOnlyForceRecursive:
+		m.Options = append(m.Options, bindReadOnlyAll)
 	}
 	return m, r.guardDataRoot(&m, s)
 }

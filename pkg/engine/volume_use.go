@@ -174,6 +174,8 @@ func (v *Volumes) runtimeMount(ctx context.Context, c *state.Container, m state.
 		Destination: m.Destination,
 		ReadOnly:    !m.RW,
 		Recursive:   !slices.Contains(m.Options, bindNonRecursive),
+		ReadOnlyTop: slices.Contains(m.Options, bindReadOnlyTop),
+		ReadOnlyAll: slices.Contains(m.Options, bindReadOnlyAll),
 		Propagation: m.Propagation,
 	}
 	switch m.Type {

@@ -52,7 +52,7 @@ func (r *volumeRig) container(name string, hc *container.HostConfig, volumes ...
 		Account: nereid.Admin, ID: nereid.NewContainerID(), Name: name, Host: "h1",
 		Config: &container.Config{}, HostConfig: hc,
 	}
-	mounts, ops, err := r.Resolve(r.ctx, nereid.Admin, hc, set(volumes...), c.ID)
+	mounts, ops, err := r.Resolve(r.ctx, nereid.Admin, hc, set(volumes...), false)
 	assert.NilError(r.t, err)
 	c.Mounts = mounts
 	r.commit(append(ops, state.Create(c), state.Create(&state.Name{Account: nereid.Admin, Name: name, Container: c.ID}))...)
@@ -287,34 +287,52 @@ func TestResolveMounts(t *testing.T) {
 		name    string
 		hc      container.HostConfig
 		volumes []string
+		old     bool   // the client's API is older than 1.44
 		want    string // one mount a line: type name destination mode rw propagation, anonymous
 	}{
-		{"nothing", container.HostConfig{}, nil, ""},
+		{"nothing", container.HostConfig{}, nil, false, ""},
 		{"all forms", container.HostConfig{
 			Binds:  []string{"/h:/b", "named:/c:ro", "x1:/d:nocopy"},
 			Mounts: []mount.Mount{{Type: "volume", Source: "named", Target: "/e"}, {Type: "bind", Source: dir, Target: "/f", ReadOnly: true, BindOptions: &mount.BindOptions{NonRecursive: true}}, {Type: "tmpfs", Target: "/g", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 1 << 20}}},
 			Tmpfs:  map[string]string{"/tmp": "size=1m"},
-		}, []string{"/img", "/b", "/tmp"}, `bind - /b "" true rprivate
+		}, []string{"/img", "/b", "/tmp"}, false, `bind - /b "" true rprivate
 volume named /c "ro" false
 volume x1 /d "nocopy" true nocopy
 volume named /e "z" true
 bind - /f "" false rprivate [bind]
 tmpfs - /g "" true [size=1m]
 volume * /img "" true anonymous`},
-		{"anonymous by mount", container.HostConfig{Mounts: []mount.Mount{{Type: "volume", Target: "/a"}}}, nil, `volume * /a "z" true anonymous`},
-		{"volumes of another", container.HostConfig{VolumesFrom: []string{"db"}}, []string{"/anon"}, `volume * /anon "" true nocopy anonymous
+		{"anonymous by mount", container.HostConfig{Mounts: []mount.Mount{{Type: "volume", Target: "/a"}}}, nil, false, `volume * /a "z" true anonymous`},
+		{"volumes of another", container.HostConfig{VolumesFrom: []string{"db"}}, []string{"/anon"}, false, `volume * /anon "" true nocopy anonymous
 bind - /h "" false rslave
 volume pg /pg "" true nocopy
 tmpfs - /t "" true`},
-		{"volumes of another, read-only, one replaced", container.HostConfig{VolumesFrom: []string{"db:ro"}, Binds: []string{"mine:/pg"}}, nil, `volume * /anon "" false nocopy anonymous
+		{"volumes of another, read-only, one replaced", container.HostConfig{VolumesFrom: []string{"db:ro"}, Binds: []string{"mine:/pg"}}, nil, false, `volume * /anon "" false nocopy anonymous
 bind - /h "" false rslave
 volume mine /pg "z" true
 tmpfs - /t "" false`},
-		{"around the data root", container.HostConfig{Binds: []string{"/:/host"}}, nil, `bind - /host "" true rslave`},
+		{"read-only, and what is mounted below", container.HostConfig{
+			Binds: []string{"/h:/a:ro", "/h:/b"},
+			Mounts: []mount.Mount{
+				{Type: "bind", Source: dir, Target: "/c", ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyNonRecursive: true}},
+				{Type: "bind", Source: dir, Target: "/d", ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true}},
+			},
+		}, nil, false, `bind - /a "ro" false rprivate
+bind - /b "" true rprivate
+bind - /c "" false rprivate [ro]
+bind - /d "" false rprivate [rro]`},
+		{"read-only for an old client", container.HostConfig{
+			Binds:  []string{"/h:/a:ro", "/h:/b", "named:/v:ro"},
+			Mounts: []mount.Mount{{Type: "bind", Source: dir, Target: "/c", ReadOnly: true}},
+		}, nil, true, `bind - /a "ro" false rprivate [ro]
+bind - /b "" true rprivate
+bind - /c "" false rprivate [ro]
+volume named /v "ro" false`},
+		{"around the data root", container.HostConfig{Binds: []string{"/:/host"}}, nil, false, `bind - /host "" true rslave`},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			mounts, _, err := r.Resolve(r.ctx, nereid.Admin, &tc.hc, set(tc.volumes...), nereid.NewContainerID())
+			mounts, _, err := r.Resolve(r.ctx, nereid.Admin, &tc.hc, set(tc.volumes...), tc.old)
 			assert.NilError(t, err)
 			var lines []string
 			for _, m := range mounts {
@@ -373,7 +391,7 @@ func TestResolveRefuses(t *testing.T) {
 		{container.HostConfig{Binds: []string{in + ":/x:private"}}, nil, errdefs.IsInvalidArgument, fmt.Sprintf(`invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: %q, bind mount source: %q, propagation: "private"`, r.DataRoot, in)},
 	}
 	for _, tc := range tests {
-		_, _, err := r.Resolve(r.ctx, nereid.Admin, &tc.hc, set(tc.volumes...), nereid.NewContainerID())
+		_, _, err := r.Resolve(r.ctx, nereid.Admin, &tc.hc, set(tc.volumes...), false)
 		assert.Error(t, err, tc.words)
 		assert.ErrorType(t, err, tc.class)
 	}

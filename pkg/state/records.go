@@ -191,7 +191,7 @@ type Mount struct {
 	Anonymous   bool // removed by rm -v and --rm
 	NoCopy      bool
 	Subpath     string
-	// Options are mount(8) options of a tmpfs: size=, mode=, and so on.
+	// Options are mount(8) options of a tmpfs: size=, mode=, and so on. Of a bind: bind, ro, rro.
 	Options []string
 	// Image is the manifest of a mounted image.
 	Image *ocispec.Descriptor `json:",omitempty"`

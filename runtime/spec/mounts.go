@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/mount"
 	sysmount "github.com/moby/sys/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -20,6 +18,8 @@ type Mount struct {
 	Source      string
 	Destination string
 	ReadOnly    bool
+	ReadOnlyTop bool // a read-only bind leaves what is mounted below as it is
+	ReadOnlyAll bool // a read-only bind that is not made where the kernel cannot have what is mounted below read-only
 	Recursive   bool // a bind shows what is mounted below its source
 	Propagation string
 	Options     []string // of a tmpfs
@@ -152,25 +152,13 @@ func userMount(s *specs.Spec, in *Input, m Mount) (specs.Mount, error) {
 
 // readOnlyOption makes what is mounted below read-only too, where the kernel can and the user did not say otherwise.
 func readOnlyOption(in *Input, m Mount) (string, error) {
-	o := bindOptions(in.HostConfig, m.Destination)
 	switch {
-	case o.ReadOnlyNonRecursive && o.ReadOnlyForceRecursive:
-		return "", invalid("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive")
-	case o.ReadOnlyForceRecursive && !in.Host.RecursiveReadOnly:
+	case m.ReadOnlyAll && !in.Host.RecursiveReadOnly:
 		return "", errdefs.ErrNotImplemented.WithMessage("rro is not supported: kernel older than 5.12")
-	case o.ReadOnlyNonRecursive, !m.Recursive, !in.Host.RecursiveReadOnly:
+	case m.ReadOnlyTop, !m.Recursive, !in.Host.RecursiveReadOnly:
 		return "ro", nil
 	}
 	return "rro", nil
-}
-
-func bindOptions(hc *container.HostConfig, destination string) mount.BindOptions {
-	for _, m := range hc.Mounts {
-		if filepath.Clean(m.Target) == filepath.Clean(destination) && m.BindOptions != nil {
-			return *m.BindOptions
-		}
-	}
-	return mount.BindOptions{}
 }
 
 // propagate chooses a bind's propagation and raises that of the root to what it needs. A bind that holds one of our

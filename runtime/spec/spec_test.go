@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/blkiodev"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/go-units"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"gotest.tools/v3/assert"
@@ -397,31 +396,26 @@ func TestReadOnlyRoot(t *testing.T) {
 }
 
 func TestReadOnlyBelow(t *testing.T) {
-	with := func(o *mount.BindOptions, rro bool) (Input, func() (*specs.Spec, error)) {
-		in := testInput(func(in *Input) {
-			in.Host.RecursiveReadOnly = rro
-			in.HostConfig.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: "/a", Target: "/a", ReadOnly: true, BindOptions: o}}
-			in.Mounts = []Mount{{Type: "bind", Source: "/a", Destination: "/a", ReadOnly: true, Recursive: true}}
-		})
-		return in, func() (*specs.Spec, error) { return Build(in) }
-	}
 	for _, c := range []struct {
 		name string
-		o    *mount.BindOptions
+		with Mount
 		rro  bool
 		want string
 		err  string
 	}{
-		{"default", nil, true, "rro", ""},
-		{"old kernel", nil, false, "ro", ""},
-		{"not below", &mount.BindOptions{ReadOnlyNonRecursive: true}, true, "ro", ""},
-		{"forced", &mount.BindOptions{ReadOnlyForceRecursive: true}, true, "rro", ""},
-		{"forced on old kernel", &mount.BindOptions{ReadOnlyForceRecursive: true}, false, "", "rro is not supported"},
-		{"both", &mount.BindOptions{ReadOnlyForceRecursive: true, ReadOnlyNonRecursive: true}, true, "", "mount options conflict"},
+		{"default", Mount{}, true, "rro", ""},
+		{"old kernel", Mount{}, false, "ro", ""},
+		{"not below", Mount{ReadOnlyTop: true}, true, "ro", ""},
+		{"forced", Mount{ReadOnlyAll: true}, true, "rro", ""},
+		{"forced on old kernel", Mount{ReadOnlyAll: true}, false, "", "rro is not supported"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, do := with(c.o, c.rro)
-			s, err := do()
+			s, err := Build(testInput(func(in *Input) {
+				in.Host.RecursiveReadOnly = c.rro
+				m := c.with
+				m.Type, m.Source, m.Destination, m.ReadOnly, m.Recursive = "bind", "/a", "/a", true, true
+				in.Mounts = []Mount{m}
+			}))
 			if c.err != "" {
 				assert.ErrorContains(t, err, c.err)
 				return
