@@ -55,6 +55,7 @@ func (i *Images) push(ctx context.Context, named reference.Named, platform *ocis
 		return err
 	}
 	defer repo.Close()
+	repo.MountFrom(i.elsewhere(a, named))
 	for _, t := range tags {
 		if err := i.pushTag(ctx, repo, t, platform, p); err != nil {
 			return err
@@ -62,6 +63,24 @@ func (i *Images) push(ctx context.Context, named reference.Named, platform *ocis
 	}
 	_, err = i.State.Commit(ctx, state.Emit(imageEvent(a, i.Host, reference.FamiliarString(named), reference.FamiliarName(named), events.ActionPush, i.pushLabels(a, tags))))
 	return err
+}
+
+// elsewhere are the layers that other repositories of a name's registry have, with the path of one: what was pulled from
+// there or pushed there.
+func (i *Images) elsewhere(a nereid.Account, named reference.Named) map[digest.Digest]string {
+	paths := map[digest.Digest]string{}
+	for _, img := range i.State.View().Images(a) {
+		for _, d := range img.Digests {
+			r, err := reference.ParseNormalizedNamed(d)
+			if err != nil || reference.Domain(r) != reference.Domain(named) || r.Name() == named.Name() {
+				continue
+			}
+			for _, l := range img.Layers {
+				paths[l.Digest] = reference.Path(r)
+			}
+		}
+	}
+	return paths
 }
 
 // pushTag sends one tag: the platform asked for, all that its index lists if all are here, or else what has the tag.

@@ -19,6 +19,7 @@ import (
 	"github.com/docker/docker/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/nereid-paas/nereid/pkg/image/imagetest"
 	"github.com/nereid-paas/nereid/pkg/nereid"
@@ -66,6 +67,29 @@ func TestPushRecordsTheDigest(t *testing.T) {
 	err = r.Push(r.ctx, repo+":1", &ocispec.Platform{OS: "linux", Architecture: "arm64"}, nil, &out)
 	assert.Check(t, errdefs.IsNotFound(err), "%v", err)
 	assert.Equal(t, out.Len(), 0)
+}
+
+// TestPushMountsWhatTheRegistryHas: a layer that was pulled from or pushed to a registry is not sent to another repository there.
+func TestPushMountsWhatTheRegistryHas(t *testing.T) {
+	r := newImageRig(t)
+	reg, other := imagetest.NewRegistry(t), imagetest.NewRegistry(t)
+	reg.KeepApart()
+	other.KeepApart()
+	base := reg.Host() + "/team/base:1"
+	imagetest.Push(t, base, oneFile(t, 1, "x"))
+	var out bytes.Buffer
+	assert.NilError(t, r.Pull(r.ctx, base, false, nil, nil, &out))
+	for _, c := range []struct{ to, want string }{
+		{reg.Host() + "/mine:1", "Mounted from team/base"},
+		{reg.Host() + "/mine:1", "Layer already exists"},
+		{other.Host() + "/mine:1", "Pushed"},
+		{other.Host() + "/yours:1", "Mounted from mine"},
+	} {
+		assert.NilError(t, r.Tag(r.ctx, base, c.to))
+		out.Reset()
+		assert.NilError(t, r.Push(r.ctx, c.to, nil, nil, &out))
+		assert.Check(t, is.Contains(out.String(), c.want), c.to)
+	}
 }
 
 func TestSave(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,12 +21,12 @@ const tokenLife = 60 * time.Second
 
 var errNoBasicAuth = errors.New("no basic auth credentials")
 
-// authorizer answers a registry's challenges with one user's credentials, for one scope. Credentials go to the
+// authorizer answers a registry's challenges with one user's credentials, for its scopes. Credentials go to the
 // registry itself (basic) and to the token server its challenge names (bearer), nowhere else.
 type authorizer struct {
 	client *http.Client
 	creds  registry.AuthConfig
-	scope  string // "repository:library/busybox:pull"; empty: none, as login wants
+	scope  []string // "repository:library/busybox:pull"; empty: what the registry names, as login wants
 	agent  string
 
 	mu        sync.Mutex
@@ -77,6 +78,13 @@ func (a *authorizer) authorize(req *http.Request) error {
 	}
 	req.Header.Set("Authorization", "Bearer "+a.token)
 	return nil
+}
+
+// with is an authorizer for one more scope.
+func (a *authorizer) with(scope string) *authorizer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return &authorizer{client: a.client, creds: a.creds, agent: a.agent, challenge: a.challenge, scope: append(slices.Clone(a.scope), scope)}
 }
 
 // tokenAnswer is the token server's, of both its protocols.
@@ -147,8 +155,8 @@ func (a *authorizer) tokenRequest(ctx context.Context) (*http.Request, error) {
 }
 
 func (a *authorizer) scopes() []string {
-	if a.scope != "" {
-		return []string{a.scope}
+	if len(a.scope) > 0 {
+		return a.scope
 	}
 	return strings.Fields(a.challenge.Parameters["scope"])
 }

@@ -58,7 +58,7 @@ func (s *Store) loginAt(ctx context.Context, e *endpoint, creds *registry.AuthCo
 	}
 	r := s.repository(e, name, creds, "")
 	defer r.Close()
-	r.auth.scope, r.auth.offline = "", true
+	r.auth.scope, r.auth.offline = nil, true
 	if err := r.ping(ctx); err != nil {
 		return "", err
 	}

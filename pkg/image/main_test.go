@@ -17,6 +17,7 @@ import (
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/pkg/jsonmessage"
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"gotest.tools/v3/assert"
 
@@ -34,6 +35,7 @@ type rig struct {
 	registry   *imagetest.Registry
 	auth       *registry.AuthConfig
 	platform   *ocispec.Platform
+	mounts     map[digest.Digest]string // what pushes may mount
 	out        bytes.Buffer
 }
 

@@ -166,15 +166,11 @@ func (s *Store) pushLayers(h *hold, r *Repository, layers []layer, p *Progress) 
 				return err
 			}
 			defer func() { <-slots }()
-			there, err := s.pushBlob(ctx, r, l.blob, p, id)
+			done, err := s.pushBlob(ctx, r, l.blob, p, id)
 			if err != nil {
 				return err
 			}
-			if there {
-				p.Action(id, "Layer already exists")
-			} else {
-				p.Action(id, "Pushed")
-			}
+			p.Action(id, done)
 			return nil
 		})
 	}
@@ -197,20 +193,28 @@ func takeSlot(ctx context.Context, slots chan struct{}, p *Progress, id string) 
 	}
 }
 
-// pushBlob sends a blob unless the repository has it.
-func (s *Store) pushBlob(ctx context.Context, r *Repository, d ocispec.Descriptor, p *Progress, id string) (there bool, err error) {
-	if there, err = r.hasBlob(ctx, d.Digest); there || err != nil {
-		return there, err
+// pushBlob sends a blob unless the repository has it, or the registry takes it from another one. It returns the words
+// for what was done.
+func (s *Store) pushBlob(ctx context.Context, r *Repository, d ocispec.Descriptor, p *Progress, id string) (done string, err error) {
+	if there, err := r.hasBlob(ctx, d.Digest); there || err != nil {
+		return "Layer already exists", err
+	}
+	to, from, err := r.startUpload(ctx, d.Digest)
+	if err != nil {
+		return "", err
+	}
+	if from != "" {
+		return "Mounted from " + from, nil
 	}
 	ra, err := s.content().ReaderAt(ctx, d)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer ra.Close()
 	body := func() (io.ReadCloser, error) {
 		return p.reader(io.NewSectionReader(ra, 0, ra.Size()), ra.Size(), id, "Pushing"), nil
 	}
-	return false, r.putBlob(ctx, d, body)
+	return "Pushed", r.putBlob(ctx, to, d, body)
 }
 
 func (r *Repository) hasBlob(ctx context.Context, d digest.Digest) (bool, error) {
@@ -232,12 +236,8 @@ func (r *Repository) hasBlob(ctx context.Context, d digest.Digest) (bool, error)
 	return false, answerError(resp)
 }
 
-// putBlob uploads a blob in one piece. body opens it from its start, each time it is called.
-func (r *Repository) putBlob(ctx context.Context, d ocispec.Descriptor, body func() (io.ReadCloser, error)) error {
-	to, err := r.startUpload(ctx, d.Digest)
-	if err != nil {
-		return err
-	}
+// putBlob uploads a blob in one piece to where startUpload said. body opens it from its start, each time it is called.
+func (r *Repository) putBlob(ctx context.Context, to string, d ocispec.Descriptor, body func() (io.ReadCloser, error)) error {
 	in, err := body()
 	if err != nil {
 		return err
@@ -252,27 +252,70 @@ func (r *Repository) putBlob(ctx context.Context, d ocispec.Descriptor, body fun
 	return r.created(req)
 }
 
-func (r *Repository) startUpload(ctx context.Context, d digest.Digest) (string, error) {
+// mountable is a blob of another repository of the registry, and how to ask for it: a token must be good for both.
+type mountable struct {
+	path string
+	auth *authorizer
+}
+
+// MountFrom tells in which other repositories of the registry blobs are, each by its path: what the registry takes from
+// there need not be sent. Call it before Push.
+func (r *Repository) MountFrom(paths map[digest.Digest]string) {
+	r.mounts = make(map[digest.Digest]mountable, len(paths))
+	auths := map[string]*authorizer{}
+	for d, path := range paths {
+		if auths[path] == nil {
+			auths[path] = r.auth.with(scope(path, "pull"))
+		}
+		r.mounts[d] = mountable{path, auths[path]}
+	}
+}
+
+// startUpload returns where a blob is to be sent to, or else the repository that the registry took it from.
+func (r *Repository) startUpload(ctx context.Context, d digest.Digest) (to, from string, err error) {
+	m, ok := r.mounts[d]
+	if !ok {
+		to, _, err = r.askUpload(ctx, d, nil)
+		return to, "", err
+	}
+	asking := *r
+	asking.auth = m.auth
+	to, mounted, err := asking.askUpload(ctx, d, url.Values{"mount": {d.String()}, "from": {m.path}})
+	switch {
+	case mounted:
+		return "", m.path, nil
+	case err != nil && ctx.Err() == nil: // the user may not read there
+		to, _, err = r.askUpload(ctx, d, nil)
+	}
+	return to, "", err
+}
+
+// askUpload begins an upload, unless the registry does at once what the query asks for.
+func (r *Repository) askUpload(ctx context.Context, d digest.Digest, query url.Values) (to string, done bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url("blobs/uploads/"), http.NoBody)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
+	req.URL.RawQuery = query.Encode()
 	resp, err := r.do(req)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer drain(resp)
-	if resp.StatusCode != http.StatusAccepted {
-		return "", answerError(resp)
+	switch {
+	case resp.StatusCode == http.StatusCreated && query != nil:
+		return "", true, nil
+	case resp.StatusCode != http.StatusAccepted:
+		return "", false, answerError(resp)
 	}
 	at, err := req.URL.Parse(resp.Header.Get("Location"))
 	if err != nil {
-		return "", fmt.Errorf("upload location %q: %w", resp.Header.Get("Location"), err)
+		return "", false, fmt.Errorf("upload location %q: %w", resp.Header.Get("Location"), err)
 	}
 	q := at.Query()
 	q.Set("digest", d.String())
 	at.RawQuery = q.Encode()
-	return at.String(), nil
+	return at.String(), false, nil
 }
 
 func (r *Repository) putManifest(ctx context.Context, tag, kind string, raw []byte) error {

@@ -21,6 +21,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -38,6 +39,7 @@ func (r *rig) push(ref string, id nereid.ImageID) (string, error) {
 		return "", err
 	}
 	defer repo.Close()
+	repo.MountFrom(r.mounts)
 	d, err := r.Push(r.ctx, "admin", repo, named.(reference.Tagged).Tag(), id, image.NewProgress(&r.out, nil))
 	return d.String(), err
 }
@@ -103,6 +105,54 @@ func TestPushOfWhatWasLoaded(t *testing.T) {
 		assert.Check(t, strings.HasSuffix(l.MediaType, ".gzip"), l.MediaType)
 	}
 	assert.Equal(t, len(r.blobs()), 4, "the compressed form is not kept")
+}
+
+// TestPushMounts: what another repository of the registry has is not sent, unless the registry does not take it from there.
+func TestPushMounts(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		from    string
+		mounted bool
+	}{
+		{"from where it is", "app", true},
+		{"from where it is no more", "gone", false},
+		{"from where the user may not read", "private", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			r.registry.KeepApart()
+			held, err := r.pull(r.pushed("app:1", twoLayers(t)))
+			assert.NilError(t, err)
+			tokens := &imagetest.TokenServer{User: "ann", Password: "secret", Private: "private"}
+			r.auth = &registry.AuthConfig{Username: "ann", Password: "secret"}
+			r.registry.RequireToken(t, tokens)
+			r.mounts = map[digest.Digest]string{held.Layers[0].Digest: c.from}
+			r.lines()
+
+			pushed, err := r.push(r.registry.Host()+"/mine:1", held.ID)
+
+			assert.NilError(t, err)
+			cfg, err := twoLayers(t).ConfigFile()
+			assert.NilError(t, err)
+			first, second := cfg.RootFS.DiffIDs[0].Hex[:12], cfg.RootFS.DiffIDs[1].Hex[:12]
+			lines, sent := r.lines(), "PUT /v2/mine/blobs/uploads/"
+			assert.Check(t, is.Contains(lines, second+": Pushed"))
+			if c.mounted {
+				assert.Check(t, is.Contains(lines, first+": Mounted from app"))
+				assert.Equal(t, r.registry.Requests(sent), 2, "the configuration and one layer")
+			} else {
+				assert.Check(t, is.Contains(lines, first+": Pushed"))
+				assert.Equal(t, r.registry.Requests(sent), 3)
+			}
+			asked := strings.Join(tokens.Asked, "\n")
+			assert.Check(t, is.Contains(asked, "scope=repository%3Amine%3Apull%2Cpush&scope=repository%3A"+c.from+"%3Apull"), "the token is good for both")
+			again := newRig(t)
+			again.auth = r.auth
+			got, err := again.pull(r.registry.Host() + "/mine:1")
+			assert.NilError(t, err)
+			assert.Equal(t, got.Digest.String(), pushed)
+		})
+	}
 }
 
 func TestPushFailures(t *testing.T) {

@@ -23,6 +23,7 @@ type Repository struct {
 	client *http.Client
 	auth   *authorizer
 	agent  string
+	mounts map[digest.Digest]mountable
 	// next connects to the places that were not tried yet; nil unless this one is a mirror.
 	next func(context.Context) (*Repository, error)
 }
@@ -65,9 +66,11 @@ func (r *Repository) Mirror() bool { return r.next != nil }
 // Next connects to the place to ask after a mirror. The mirror stays the caller's to close.
 func (r *Repository) Next(ctx context.Context) (*Repository, error) { return r.next(ctx) }
 
+func scope(path, actions string) string { return "repository:" + path + ":" + actions }
+
 func (s *Store) repository(e *endpoint, name reference.Named, creds *registry.AuthConfig, actions string) *Repository {
 	client := &http.Client{Transport: s.transport(e)}
-	a := &authorizer{client: client, agent: s.cfg.UserAgent, scope: "repository:" + reference.Path(name) + ":" + actions}
+	a := &authorizer{client: client, agent: s.cfg.UserAgent, scope: []string{scope(reference.Path(name), actions)}}
 	if creds != nil && !e.mirror {
 		a.creds = *creds
 	}

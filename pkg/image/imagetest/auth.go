@@ -27,6 +27,7 @@ type TokenServer struct {
 	*httptest.Server
 	User, Password, Identity string
 	Public                   string // repository anybody may pull
+	Private                  string // repository nobody may mount from
 	// Asked are the queries and forms of the requests, in order.
 	Asked []string
 }
@@ -43,6 +44,8 @@ func (r *Registry) RequireToken(t testing.TB, s *TokenServer) {
 		}
 		token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
 		switch {
+		case s.Private != "" && req.URL.Query().Get("from") == s.Private:
+			refuse(w, http.StatusForbidden, "DENIED", "requested access to the resource is denied")
 		case token == "good-for-"+repo, token == "given":
 			next.ServeHTTP(w, req)
 		case strings.HasPrefix(token, "good-for-"):
