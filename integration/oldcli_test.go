@@ -65,6 +65,7 @@ func TestOldCLI(t *testing.T) {
 		{name: "images", args: "images --digests --format '{{.Repository}} {{.Tag}} {{.Digest}}'", out: "busybox latest <none>"},
 		{name: "history", args: "history --format {{.CreatedBy}} busybox", out: "made by the tests"},
 		{name: "tag", args: "tag busybox " + reg.addr + "/team/app:1", out: ""},
+		{name: "login with a wrong password", args: "login -u ann --password-stdin " + reg.addr, stdin: "guess", code: 1, stderr: "Error response from daemon: login attempt to http://" + reg.addr + "/v2/ failed with status: 401 Unauthorized"},
 		{name: "login", args: "login -u ann --password-stdin " + reg.addr, stdin: "secret", out: "~Login Succeeded"},
 		{name: "push", args: "push " + reg.addr + "/team/app:1", out: "~1: digest: sha256:"},
 		{name: "rmi", args: "rmi " + reg.addr + "/team/app:1", out: "~Untagged: " + reg.addr + "/team/app:1"},

@@ -256,7 +256,7 @@ func TestTokenRegistry(t *testing.T) {
 	ref := reg.addr + "/priv/app"
 	runCases(t, h, []cliCase{
 		{name: "nobody pulls", args: "pull -q " + ref + ":1", code: 1, stderr: "unauthorized: authentication required"},
-		{name: "wrong password", args: "login -u ann --password-stdin " + reg.addr, stdin: "guess", code: 1, stderr: "unauthorized: incorrect username or password"},
+		{name: "wrong password", args: "login -u ann --password-stdin " + reg.addr, stdin: "guess", code: 1, stderr: `Error response from daemon: Get "http://` + reg.addr + `/v2/": unauthorized: incorrect username or password`},
 		{name: "login", args: "login -u ann --password-stdin " + reg.addr, stdin: "secret", out: "~Login Succeeded"},
 		{name: "pull", args: "pull -q " + ref + ":1", out: ref + ":1"},
 		{name: "tag", args: "tag " + ref + ":1 " + ref + ":2", out: ""},

@@ -308,7 +308,7 @@ def images(c):
 
 @case
 def registries(c):
-    refused(APIError, 401, "unauthorized", c.login, "ann", "wrong", registry=REGISTRY)
+    refused(APIError, 500, "failed with status: 401 Unauthorized", c.login, "ann", "wrong", registry=REGISTRY)
     eq(c.login("ann", "secret", registry=REGISTRY)["Status"], "Login Succeeded")
     name = REGISTRY + "/team/app"
     c.images.get(IMAGE).tag(name, tag="1")

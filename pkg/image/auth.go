@@ -62,7 +62,7 @@ func (a *authorizer) authorize(req *http.Request) error {
 	case a.challenge == nil:
 		return nil
 	case a.challenge.Scheme == auth.BasicAuth:
-		if a.creds.Username == "" {
+		if a.creds.Username == "" || a.creds.Password == "" {
 			return errNoBasicAuth
 		}
 		req.SetBasicAuth(a.creds.Username, a.creds.Password)
@@ -107,7 +107,7 @@ func (a *authorizer) fetchLocked(ctx context.Context) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return requestError(req, answerError(resp))
+		return answerError(resp) // about the request that needs the token: the error will name that one
 	}
 	var t tokenAnswer
 	if err := json.NewDecoder(limited(resp.Body)).Decode(&t); err != nil {

@@ -13,8 +13,9 @@ import (
 	"github.com/docker/docker/api/types/registry"
 )
 
-// Login checks credentials with the registry they are for and returns the identity token it gave, if any. Refused
-// ones are of class errdefs.ErrUnauthenticated. Nothing is kept.
+// Login checks credentials with the registry they are for and returns the identity token it gave, if any. What a token
+// server refused is of class errdefs.ErrUnauthenticated; a registry's own refusal has no class, as Docker has none for it.
+// Nothing is kept.
 func (s *Store) Login(ctx context.Context, creds *registry.AuthConfig) (token string, err error) {
 	domain, err := loginDomain(creds.ServerAddress)
 	if err != nil {
@@ -29,7 +30,7 @@ func (s *Store) Login(ctx context.Context, creds *registry.AuthConfig) (token st
 			continue
 		}
 		token, err = s.loginAt(ctx, e, creds)
-		if err == nil || errdefs.IsUnauthorized(err) || gaveUp(ctx, err) {
+		if err == nil || final(err) || gaveUp(ctx, err) {
 			break // a registry that answered is not asked again in plain http
 		}
 	}
@@ -73,18 +74,15 @@ func (s *Store) loginAt(ctx context.Context, e *endpoint, creds *registry.AuthCo
 		return "", loginError(err)
 	}
 	defer drain(resp)
-	switch {
-	case resp.StatusCode == http.StatusUnauthorized:
-		return "", errdefs.ErrUnauthenticated.WithMessage(requestError(req, answerError(resp)).Error())
-	case resp.StatusCode != http.StatusOK:
-		return "", fmt.Errorf("login attempt to %s failed with status: %s", req.URL, resp.Status)
+	if resp.StatusCode != http.StatusOK {
+		return "", &statusError{resp.StatusCode, fmt.Sprintf("login attempt to %s failed with status: %s", req.URL, resp.Status)}
 	}
 	return r.auth.refresh, nil
 }
 
 func loginError(err error) error {
-	if said := (*registryError)(nil); errors.As(err, &said) && said.Code == codeUnauthorized || errors.Is(err, errNoBasicAuth) {
-		return errdefs.ErrUnauthenticated.WithMessage(err.Error())
+	if said := (*registryError)(nil); errors.As(err, &said) && said.Code == codeUnauthorized {
+		return &classed{err, errdefs.ErrUnauthenticated}
 	}
 	return err
 }
