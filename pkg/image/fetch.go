@@ -100,25 +100,29 @@ var errBadDigest = errors.New("wrong digest")
 // download reads what is missing of a blob, checks the whole and stores it.
 func (s *Store) download(ctx context.Context, r *Repository, d ocispec.Descriptor, w content.Writer, p *Progress) error {
 	resumed, err := s.receive(ctx, r, d, w, p)
-	if err != nil {
+	bad := errors.Is(err, errBadDigest)
+	if err != nil && !(bad && resumed) {
 		return err
 	}
 	id := shortID(d.Digest.String())
 	p.Action(id, "Verifying Checksum")
 	// A writer that has written nothing yet may not know the digest of what was there before; its commit does.
-	if sum := w.Digest(); resumed && sum != "" && sum != d.Digest {
+	if sum := w.Digest(); resumed && (bad || sum != "" && sum != d.Digest) {
 		return errors.Join(verifyError(d), w.Truncate(0)) // what was there before may be to blame
 	}
 	err = w.Commit(ctx, d.Size, d.Digest)
 	switch {
 	case errdefs.IsFailedPrecondition(err):
-		return &classed{invalid(verifyError(d)), errBadDigest}
+		return altered(verifyError(d))
 	case err != nil && !errdefs.IsAlreadyExists(err):
 		return fmt.Errorf("store layer %s: %w", d.Digest, err)
 	}
 	p.Action(id, "Download complete")
 	return nil
 }
+
+// altered is of content that is whole and not what its digest says: asking for it again does not help.
+func altered(err error) error { return &classed{invalid(err), errBadDigest} }
 
 func verifyError(d ocispec.Descriptor) error {
 	return fmt.Errorf("filesystem layer verification failed for digest %s", d.Digest)
@@ -164,10 +168,10 @@ func (s *Store) receive(ctx context.Context, r *Repository, d ocispec.Descriptor
 
 func sizeError(d ocispec.Descriptor, got int64) error {
 	switch {
-	case got < d.Size:
-		return fmt.Errorf("layer %s ended after %d of %d bytes: %w", d.Digest, got, d.Size, io.ErrUnexpectedEOF)
+	case got < d.Size: // a body that was cut is an error of its own
+		return altered(verifyError(d))
 	case got > d.Size:
-		return &classed{invalid(fmt.Errorf("layer %s is larger than the %d bytes its manifest says", d.Digest, d.Size)), errBadDigest}
+		return altered(fmt.Errorf("layer %s is larger than the %d bytes its manifest says", d.Digest, d.Size))
 	}
 	return nil
 }

@@ -301,11 +301,11 @@ func TestPullFailures(t *testing.T) {
 			err: "unexpected EOF",
 		},
 		{
-			name: "a layer that ends early without saying so",
+			name: "fewer bytes than the manifest says", clean: true, class: errdefs.IsInvalidArgument,
 			intercept: onLayers(config, func(w http.ResponseWriter, req *http.Request, next http.Handler) {
 				w.Write([]byte("short"))
 			}),
-			err: "unexpected EOF",
+			err: "filesystem layer verification failed for digest sha256:",
 		},
 		{
 			name: "wrong bytes of the right size", clean: true, class: errdefs.IsInvalidArgument,
@@ -404,11 +404,13 @@ func TestPullFailures(t *testing.T) {
 			if c.class != nil {
 				assert.Check(t, c.class(err), "class of %v", err)
 			}
-			assert.Equal(t, len(r.lines()) == 0, c.quiet, "lines before the error")
+			lines := r.lines()
+			assert.Equal(t, len(lines) == 0, c.quiet, "lines before the error")
 			assert.Equal(t, len(r.kept()), 0)
 
 			if c.clean {
 				assert.Equal(t, len(r.partials()), 0)
+				assert.Check(t, !strings.Contains(strings.Join(lines, "\n"), "Retrying"), "altered content is not asked for again: %q", lines)
 			}
 
 			// What is left waits for another try, and no longer than its lease.
