@@ -388,11 +388,16 @@ func TestFailedStart(t *testing.T) {
 	}
 }
 
-// A start that the state could not take left its task to the next one, which failed over it.
+// A start that the state could not take left its task to the next start or restart, which failed over it.
 func TestStartAfterOneThatWasNotRecorded(t *testing.T) {
 	rig := newContainerRig(t)
 	key := rig.create("web")
-	for range 20 {
+	next := map[string]func() error{
+		"start":   func() error { return rig.Start(rig.ctx, "web") },
+		"restart": func() error { return rig.Restart(rig.ctx, "web", container.StopOptions{}) },
+	}
+	for n := range 40 {
+		verb := []string{"start", "restart"}[n%2]
 		cause := errdefs.ErrUnavailable.WithMessage("the state does not answer")
 		err := rig.locked(rig.ctx, rig.record(key), func(r *state.Container) error {
 			r, err := rig.claim(rig.ctx, r)
@@ -402,7 +407,7 @@ func TestStartAfterOneThatWasNotRecorded(t *testing.T) {
 			return rig.abandon(rig.ctx, r, cause)
 		})
 		assert.ErrorIs(t, err, cause)
-		assert.NilError(t, rig.Start(rig.ctx, "web"))
+		assert.NilError(t, next[verb](), verb)
 		assert.Equal(t, rig.record(key).State.Status, state.StatusRunning)
 		assert.NilError(t, rig.Kill(rig.ctx, "web", "KILL"))
 		rig.await(key, "to have ended", func(r *state.Container) bool { return !r.State.Running() })

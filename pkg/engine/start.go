@@ -24,16 +24,23 @@ func (c *Containers) Start(ctx context.Context, ref string) error {
 	if err := startable(r); err != nil {
 		return err
 	}
+	return c.settled(ctx, r, func(r *state.Container) error {
+		if err := startable(r); err != nil {
+			return err
+		}
+		return c.start(ctx, r, startKind{byUser: true})
+	})
+}
+
+// settled is locked for what starts a container: what an abandoned start left on the host is gone by then.
+func (c *Containers) settled(ctx context.Context, r *state.Container, do func(*state.Container) error) error {
 	for {
 		var ending <-chan struct{}
 		err := c.locked(ctx, r, func(r *state.Container) error {
 			if ending = c.live.of(keyOf(r)).abandoned; ending != nil {
 				return nil
 			}
-			if err := startable(r); err != nil {
-				return err
-			}
-			return c.start(ctx, r, startKind{byUser: true})
+			return do(r)
 		})
 		if err != nil || ending == nil {
 			return err

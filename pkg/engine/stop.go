@@ -127,7 +127,7 @@ func (c *Containers) restart(ctx context.Context, r *state.Container, opts conta
 			return err
 		}
 	}
-	return c.locked(ctx, r, func(r *state.Container) error {
+	return c.settled(ctx, r, func(r *state.Container) error {
 		switch r.State.Status {
 		case state.StatusRunning, state.StatusPaused:
 			// Someone else started it meanwhile: what was asked for is so.
