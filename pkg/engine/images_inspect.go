@@ -27,6 +27,9 @@ func (i *Images) Inspect(ctx context.Context, ref string, opts backend.ImageInsp
 	}
 	tags, digests := familiar(references(i.State.View(), namedOf(i.State.View(), img)))
 	target := img.Target
+	if opts.Platform != nil {
+		target = i.listed(ctx, img)
+	}
 	r := &imagetypes.InspectResponse{
 		ID:              string(img.ID),
 		RepoTags:        tags,

@@ -50,6 +50,13 @@ func (i *Images) manifests(ctx context.Context, img *state.Image) []imagetypes.M
 	return all
 }
 
+// listed is an image's own manifest, with its platform, as the index has it.
+func (i *Images) listed(ctx context.Context, img *state.Image) ocispec.Descriptor {
+	all := i.manifests(ctx, img)
+	n := slices.IndexFunc(all, func(m imagetypes.ManifestSummary) bool { return m.Descriptor.Digest == img.Manifest.Digest })
+	return all[n].Descriptor // it is always among them
+}
+
 // manifestHere describes the one manifest of an image that can be run.
 func (i *Images) manifestHere(img *state.Image) imagetypes.ManifestSummary {
 	platform, _ := i.Platform(img)

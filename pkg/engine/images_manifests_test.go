@@ -74,6 +74,12 @@ func TestSeveralPlatforms(t *testing.T) {
 		got, err := r.Inspect(r.ctx, ref, backend.ImageInspectOpts{Platform: p})
 		assert.NilError(t, err)
 		assert.DeepEqual(t, got.RepoTags, []string{ref})
+		if p == nil {
+			assert.Equal(t, got.Descriptor.Digest.String(), want.String(), "the descriptor is the index's")
+		} else {
+			assert.DeepEqual(t, got.Descriptor.Platform, p)
+			assert.Check(t, got.Descriptor.Digest.String() != want.String(), "the descriptor is the platform's manifest's")
+		}
 		return got.Architecture
 	}
 	both := func(r *imageRig) {
