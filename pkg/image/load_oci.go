@@ -117,7 +117,7 @@ func (l *loader) beside(target, chosen ocispec.Descriptor) ([]ocispec.Descriptor
 	}
 	all, err := l.listed(target)
 	return slices.DeleteFunc(all, func(d ocispec.Descriptor) bool {
-		return d.Digest == chosen.Digest || !l.runnable(d) || d.Platform.OS != "linux" || !l.wants(*d.Platform)
+		return d.Digest == chosen.Digest || !l.ours(d) || !l.wants(*d.Platform)
 	}), err
 }
 
@@ -125,6 +125,9 @@ func (l *loader) beside(target, chosen ocispec.Descriptor) ([]ocispec.Descriptor
 func (l *loader) runnable(d ocispec.Descriptor) bool {
 	return images.IsManifestType(d.MediaType) && d.Platform != nil && d.Platform.OS != "unknown" && l.has(blobPath(d))
 }
+
+// ours tells whether a runnable manifest is of an operating system that a host of a fleet can have.
+func (l *loader) ours(d ocispec.Descriptor) bool { return l.runnable(d) && d.Platform.OS == "linux" }
 
 func (l *loader) listed(index ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	raw, err := l.ociBlob(index)
@@ -170,7 +173,10 @@ func (l *loader) firstOCI(entries []ocispec.Descriptor) (target, d ocispec.Descr
 		if err != nil {
 			return target, d, nil, err
 		}
-		n := slices.IndexFunc(all, l.runnable)
+		n := slices.IndexFunc(all, l.ours)
+		if n < 0 {
+			n = slices.IndexFunc(all, l.runnable) // to be refused by its name
+		}
 		if n < 0 {
 			continue
 		}

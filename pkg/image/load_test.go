@@ -272,6 +272,10 @@ func TestLoadOCILayout(t *testing.T) {
 		mutate.IndexAddendum{Add: amd, Descriptor: v1.Descriptor{Platform: platform("amd64")}},
 		mutate.IndexAddendum{Add: win, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "windows", Architecture: "amd64"}}},
 	)
+	foreign := mutate.AppendManifests(empty.Index,
+		mutate.IndexAddendum{Add: win, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "windows", Architecture: "amd64"}}},
+		mutate.IndexAddendum{Add: arm, Descriptor: v1.Descriptor{Platform: platform("arm64")}},
+	)
 	named := func(kind, n string) layout.Option {
 		return layout.WithAnnotations(map[string]string{kind: n})
 	}
@@ -317,6 +321,11 @@ func TestLoadOCILayout(t *testing.T) {
 			name: "an index with another operating system",
 			fill: func(p layout.Path) { check(t, p.AppendIndex(mixed, named(full, "docker.io/library/multi:1"))) },
 			want: []loaded{{configDigest(t, amd), []string{"docker.io/library/multi:1"}}},
+		},
+		{
+			name: "another operating system first, and none of ours",
+			fill: func(p layout.Path) { check(t, p.AppendIndex(foreign, named(full, "docker.io/library/multi:1"))) },
+			want: []loaded{{configDigest(t, arm), []string{"docker.io/library/multi:1"}}},
 		},
 		{
 			name:      "a platform that is not there",
