@@ -31,6 +31,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 
@@ -338,6 +340,41 @@ func TestPlatforms(t *testing.T) {
 	}
 	a.ask(200, "GET /distribution/"+ref+"/json").into(t, &dist)
 	assert.Check(t, is.Equal(fmt.Sprint(dist.Platforms), "[{amd64} {arm64} {riscv64}]"))
+}
+
+// TestAttestations wants an image that a builder attested to be one of its platform, and the attestation to be told of as
+// what it is and never taken for an image.
+func TestAttestations(t *testing.T) {
+	h := lab.New(t, "--insecure-registry", "198.18.0.0/24")
+	reg := serveOutside(t, h, "5000", nil, nil)
+	img := lab.Busybox(t)
+	of, err := img.Digest()
+	assert.NilError(t, err)
+	cfg, err := img.ConfigFile()
+	assert.NilError(t, err)
+	said := mutate.MediaType(mutate.ConfigMediaType(empty.Image, types.OCIConfigJSON), types.OCIManifestSchema1)
+	said, err = mutate.AppendLayers(said, static.NewLayer([]byte(`{"_type":"https://in-toto.io/Statement/v0.1"}`), "application/vnd.in-toto+json"))
+	assert.NilError(t, err)
+	reg.put(t, "attested:1", mutate.AppendManifests(v1.ImageIndex(empty.Index),
+		mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: cfg.Platform()}},
+		mutate.IndexAddendum{Add: said, Descriptor: v1.Descriptor{
+			Platform:    &v1.Platform{OS: "unknown", Architecture: "unknown"},
+			Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": of.String()},
+		}}))
+	ref, archive := reg.addr+"/attested:1", filepath.Join(t.TempDir(), "attested.tar")
+	runCases(t, h, []cliCase{
+		{name: "pull", args: "pull -q " + ref, out: ref},
+		{name: "runs", args: "run --rm " + ref + " echo yes", out: "yes"},
+		{name: "its platform's manifest", args: "image inspect --platform linux/amd64 -f '{{.Os}}/{{.Architecture}} {{.Descriptor.Digest}}' " + ref, out: "linux/amd64 " + of.String()},
+		{name: "no image of no platform", args: "image inspect --platform unknown/unknown " + ref, code: 1, out: "[]", stderr: "does not match the specified platform (unknown/unknown)"},
+		{name: "list", args: "images --format {{.Repository}}:{{.Tag}}", out: ref},
+		{name: "save", args: "save -o " + archive + " " + ref, out: ""},
+		{name: "remove", args: "rmi " + ref, out: "~Untagged: " + ref},
+		{name: "load", args: "load -q -i " + archive, out: "Loaded image: " + ref},
+		{name: "push", args: "push -q " + ref, out: "~" + ref},
+	})
+	tree := h.Docker(t, "images", "--tree")
+	assert.Assert(t, strings.Contains(tree, "linux/amd64") && !strings.Contains(tree, "unknown"), "%s", tree)
 }
 
 // TestRegistryThatDies wants a pull cut in the middle to leave nothing that can be seen, to say so, and the next one to
