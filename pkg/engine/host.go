@@ -113,9 +113,9 @@ type VolumeStore interface {
 	// Part gives what lies at a path within a volume's directory as a path of its own, which no container that writes
 	// to the volume can lead elsewhere, until release is called.
 	Part(dir, sub string) (path string, release func(), err error)
-	// CopyUp copies what the image has at a directory of the mounted root file system into an empty volume,
-	// ownership, modes, times and xattrs included. A volume with content is left alone.
-	CopyUp(ctx context.Context, v *state.Volume, rootfs, at string) error
+	// CopyUp copies what the image has at a directory of the mounted root file system into an empty volume, or into
+	// the directory sub of one, ownership, modes, times and xattrs included. What has content is left alone.
+	CopyUp(ctx context.Context, v *state.Volume, rootfs, at, sub string) error
 	// Unmount takes the device of a volume off its directory. Not mounted is no error.
 	Unmount(ctx context.Context, v *state.Volume) error
 	// Mounted lists the volumes whose devices are mounted, by account and name alone.

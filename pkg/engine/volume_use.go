@@ -83,7 +83,11 @@ func (v *Volumes) wantsCopy(ctx context.Context, c *state.Container, m state.Mou
 	if m.Anonymous {
 		return true, nil // its place in the image must be checked in any case
 	}
-	return volume.Empty(dir)
+	empty, err := volume.Empty(dir)
+	if m.Subpath != "" {
+		return !empty, err // an empty volume has no parts, and what a part holds is seen when it is copied to
+	}
+	return empty, err
 }
 
 func (v *Volumes) copyUp(ctx context.Context, c *state.Container, m state.Mount, rootfs string) error {
@@ -96,7 +100,7 @@ func (v *Volumes) copyUp(ctx context.Context, c *state.Container, m state.Mount,
 		return err
 	}
 	defer unlock()
-	err = v.Volumes.CopyUp(ctx, r, rootfs, m.Destination)
+	err = v.Volumes.CopyUp(ctx, r, rootfs, m.Destination, m.Subpath)
 	if mounts(r) && !v.holds.held(keyOfVolume(r)) {
 		err = errors.Join(err, v.Volumes.Unmount(ctx, r))
 	}

@@ -477,7 +477,7 @@ func (v vols) Part(dir, sub string) (string, func(), error) {
 	return dir + "/" + sub, func() {}, nil
 }
 
-func (v vols) CopyUp(context.Context, *state.Volume, string, string) error {
+func (v vols) CopyUp(context.Context, *state.Volume, string, string, string) error {
 	return v.do("vol.CopyUp", func() error { return nil })
 }
 

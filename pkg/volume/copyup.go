@@ -11,19 +11,21 @@ import (
 	"time"
 
 	cfs "github.com/containerd/continuity/fs"
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
 // CopyUp copies what the image has at a directory of the mounted root file system into an empty volume, ownership,
-// modes, times and xattrs included, the directory's own too. A volume with content is left alone, and so is one whose
-// place in the image does not exist. Links in rootfs are resolved within it.
+// modes, times and xattrs included, the directory's own too; with sub into that directory of the volume, which is not
+// made. What has content is left alone, and so is what has no place in the image. Links in rootfs are resolved within
+// it, those in the volume within that.
 //
 // The copy is made beside the data and moved in when it is whole: a daemon that ends on the way leaves an empty
-// volume, or one that the next Path completes.
-func (s *Store) CopyUp(ctx context.Context, v *state.Volume, rootfs, at string) error {
-	src, err := source(rootfs, at)
+// volume, or one that the next Path completes. That of a part is made in the part, and completed by the next CopyUp.
+func (s *Store) CopyUp(ctx context.Context, v *state.Volume, rootfs, at, sub string) error {
+	src, err := source(rootfs, at, sub)
 	if err != nil || src == "" {
 		return err
 	}
@@ -31,33 +33,58 @@ func (s *Store) CopyUp(ctx context.Context, v *state.Volume, rootfs, at string) 
 	if err != nil {
 		return err
 	}
-	if empty, err := Empty(data); err != nil || !empty {
-		return err
-	}
 	o, err := ParseOptions(v.Options)
 	if err != nil {
 		return err
 	}
-	if err := copyPlaceOf(filepath.Dir(data), o).copy(ctx, src); err != nil {
+	if sub == "" {
+		err = copyPlaceOf(filepath.Dir(data), o).fill(ctx, src)
+	} else {
+		err = s.fillPart(ctx, data, sub, src)
+	}
+	if err != nil {
 		return fmt.Errorf("failed to populate volume %q: %w", v.Name, err)
 	}
 	return nil
 }
 
-// source resolves a path of the container within its mounted root file system; empty when it is not there.
-func source(rootfs, at string) (string, error) {
+// fillPart copies src into a directory of the data. Nothing is copied into one that is not there, nor into a file.
+func (s *Store) fillPart(ctx context.Context, data, sub, src string) error {
+	part, release, err := s.Part(data, sub)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer release()
+	if info, err := os.Stat(part); err != nil || !info.IsDir() {
+		return err
+	}
+	p := copyPlaceWithin(part)
+	if err := p.finish(); err != nil {
+		return err
+	}
+	return p.fill(ctx, src)
+}
+
+// source resolves a path of the container within its mounted root file system; empty when nothing is to be copied
+// from there. A file is no place for a volume, but may be one for a part of a volume.
+func source(rootfs, at, sub string) (string, error) {
 	src, err := cfs.RootPath(rootfs, at)
 	if err != nil {
 		return "", err
 	}
 	info, err := os.Lstat(src)
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", ignoreAbsent(err)
+	case info.IsDir():
+		return src, nil
+	case sub != "":
+		return "", nil
 	}
-	if !info.IsDir() {
-		return "", fmt.Errorf("cannot mount volume over existing file, file exists %s", src)
-	}
-	return src, nil
+	return "", fmt.Errorf("cannot mount volume over existing file, file exists %s", src)
 }
 
 // copyPlace is where a copy of image content is made before it is moved into a volume's data.
@@ -67,7 +94,8 @@ type copyPlace struct {
 	data  string
 }
 
-// The names of a copy's two states within the data itself: where another file system, or another quota, begins there.
+// The names of a copy's two states within the data itself: where another file system, or another quota, begins there,
+// and in a part of a volume.
 const (
 	innerStage = ".nereid-copying"
 	innerReady = ".nereid-copied"
@@ -76,9 +104,21 @@ const (
 func copyPlaceOf(dir string, o Options) copyPlace {
 	data := filepath.Join(dir, dataName)
 	if o.Mounted() || o.Size > 0 {
-		return copyPlace{filepath.Join(data, innerStage), filepath.Join(data, innerReady), data}
+		return copyPlaceWithin(data)
 	}
 	return copyPlace{filepath.Join(dir, "_copying"), filepath.Join(dir, "_copied"), data}
+}
+
+func copyPlaceWithin(data string) copyPlace {
+	return copyPlace{filepath.Join(data, innerStage), filepath.Join(data, innerReady), data}
+}
+
+// fill copies src into the data when that is empty.
+func (p copyPlace) fill(ctx context.Context, src string) error {
+	if empty, err := Empty(p.data); err != nil || !empty {
+		return err
+	}
+	return p.copy(ctx, src)
 }
 
 func (p copyPlace) copy(ctx context.Context, src string) (retErr error) {

@@ -192,7 +192,7 @@ func TestCopyUpIntoADevice(t *testing.T) {
 	img := image(t)
 	write(t, filepath.Join(dev, ".nereid-copying", "half"), "a daemon ended while it copied")
 
-	assert.NilError(t, s.CopyUp(t.Context(), v, img, "/srv"))
+	assert.NilError(t, s.CopyUp(t.Context(), v, img, "/srv", ""))
 
 	assert.DeepEqual(t, describe(t, dev), describe(t, filepath.Join(img, "srv")))
 }
@@ -213,7 +213,7 @@ func TestCopyIntoADeviceThatWasCutOff(t *testing.T) {
 
 func TestDeviceIsNotMountedForNothingToCopy(t *testing.T) {
 	s, _ := newMountStore(t)
-	assert.NilError(t, s.CopyUp(t.Context(), with(opts{"type": "nfs", "device": ":/x", "o": "addr=192.0.2.1"}), t.TempDir(), "/srv"))
+	assert.NilError(t, s.CopyUp(t.Context(), with(opts{"type": "nfs", "device": ":/x", "o": "addr=192.0.2.1"}), t.TempDir(), "/srv", ""))
 }
 
 func TestSizeWithoutQuota(t *testing.T) {
@@ -245,7 +245,7 @@ func TestSize(t *testing.T) {
 	assert.NilError(t, s.Check(opts{"size": "4m"}))
 	small, other := with(opts{"size": "4m"}), with(opts{"size": "64m"})
 	other.Name = "other"
-	assert.NilError(t, s.CopyUp(t.Context(), small, image(t), "/srv"))
+	assert.NilError(t, s.CopyUp(t.Context(), small, image(t), "/srv", ""))
 	fill := func(v *state.Volume) error {
 		return os.WriteFile(filepath.Join(path(t, s, v), "big"), make([]byte, 8<<20), 0o644)
 	}

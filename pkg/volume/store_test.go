@@ -189,7 +189,7 @@ func describe(t *testing.T, dir string) []string {
 func TestCopyUpKeepsEverything(t *testing.T) {
 	s, root := newStore(t)
 	img := image(t)
-	assert.NilError(t, s.CopyUp(t.Context(), data(), img, "/srv"))
+	assert.NilError(t, s.CopyUp(t.Context(), data(), img, "/srv", ""))
 
 	got := describe(t, volume.Mountpoint(root, nereid.Admin, "data"))
 	assert.DeepEqual(t, got, describe(t, filepath.Join(img, "srv")))
@@ -205,7 +205,8 @@ func TestCopyUp(t *testing.T) {
 		name  string
 		image func(root string)            // at /srv
 		vol   func(t *testing.T, p string) // before
-		want  []string                     // names after
+		sub   string
+		want  []string // names after
 		err   string
 	}{
 		{name: "absent in the image", image: func(string) {}},
@@ -224,6 +225,35 @@ func TestCopyUp(t *testing.T) {
 		{name: "a file in the image",
 			image: func(root string) { os.WriteFile(filepath.Join(root, "srv"), nil, 0o644) },
 			err:   "cannot mount volume over existing file, file exists"},
+		{name: "a part that is empty",
+			image: func(root string) { write(t, filepath.Join(root, "srv", "in"), "x") },
+			vol: func(t *testing.T, p string) {
+				write(t, filepath.Join(p, "old"), "x")
+				assert.NilError(t, os.MkdirAll(filepath.Join(p, "a", "b"), 0o755))
+			},
+			sub: "a/b", want: []string{"a", "a/b", "a/b/in", "old"}},
+		{name: "a part with content is left alone",
+			image: func(root string) { write(t, filepath.Join(root, "srv", "in"), "x") },
+			vol:   func(t *testing.T, p string) { write(t, filepath.Join(p, "a", "old"), "x") },
+			sub:   "a", want: []string{"a", "a/old"}},
+		{name: "a part that is not there is not made",
+			image: func(root string) { write(t, filepath.Join(root, "srv", "in"), "x") }, sub: "a"},
+		{name: "a part that a link leads out to",
+			image: func(root string) { write(t, filepath.Join(root, "srv", "in"), "x") },
+			vol:   func(t *testing.T, p string) { assert.NilError(t, os.Symlink(t.TempDir(), filepath.Join(p, "a"))) },
+			sub:   "a", want: []string{"a"}, err: "path concatenation escapes the base directory"},
+		{name: "one file over another",
+			image: func(root string) { write(t, filepath.Join(root, "srv"), "x") },
+			vol:   func(t *testing.T, p string) { write(t, filepath.Join(p, "a"), "x") },
+			sub:   "a", want: []string{"a"}},
+		{name: "a file over a directory",
+			image: func(root string) { write(t, filepath.Join(root, "srv", "in"), "x") },
+			vol:   func(t *testing.T, p string) { write(t, filepath.Join(p, "a"), "x") },
+			sub:   "a", want: []string{"a"}},
+		{name: "a part to which a daemon that was killed had made a copy",
+			image: func(root string) { write(t, filepath.Join(root, "srv", "new"), "x") },
+			vol:   func(t *testing.T, p string) { write(t, filepath.Join(p, "a", ".nereid-copied", "in"), "x") },
+			sub:   "a", want: []string{"a", "a/in"}},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -234,21 +264,27 @@ func TestCopyUp(t *testing.T) {
 			if tc.vol != nil {
 				tc.vol(t, p)
 			}
-			err := s.CopyUp(t.Context(), data(), img, "/srv")
+			err := s.CopyUp(t.Context(), data(), img, "/srv", tc.sub)
 			if tc.err != "" {
 				assert.ErrorContains(t, err, tc.err)
 			} else {
 				assert.NilError(t, err)
 			}
-			entries, err := os.ReadDir(p)
-			assert.NilError(t, err)
-			var names []string
-			for _, e := range entries {
-				names = append(names, e.Name())
-			}
-			assert.DeepEqual(t, names, tc.want)
+			assert.DeepEqual(t, namesBelow(t, p), tc.want)
 		})
 	}
+}
+
+func namesBelow(t *testing.T, dir string) []string {
+	t.Helper()
+	var names []string
+	assert.NilError(t, fs.WalkDir(os.DirFS(dir), ".", func(p string, _ fs.DirEntry, err error) error {
+		if p != "." {
+			names = append(names, p)
+		}
+		return err
+	}))
+	return names
 }
 
 // expiring is a context that ends once it was looked at some times.
@@ -268,7 +304,7 @@ func TestCancelledCopyLeavesNothing(t *testing.T) {
 	for looks := range 4 { // before it, and between its files
 		s, root := newStore(t)
 		p := path(t, s, data())
-		err := s.CopyUp(&expiring{t.Context(), looks}, data(), image(t), "/srv")
+		err := s.CopyUp(&expiring{t.Context(), looks}, data(), image(t), "/srv", "")
 		assert.ErrorIs(t, err, context.Canceled)
 		empty, err := volume.Empty(p)
 		assert.NilError(t, err)
