@@ -32,6 +32,7 @@ func (f *Fabric) Attach(ctx context.Context, id nereid.ContainerID, to []Attachm
 		return err
 	}
 	defer sb.mu.Unlock()
+	sb.leadsOut.Store(leadOut(to))
 	plugs := f.plugs(to)
 	if err := f.unplugOthers(sb, plugs); err != nil {
 		return fmt.Errorf("detach container %q: %w", id.Short(), err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -44,11 +45,15 @@ func (r *resolver) forward(ctx context.Context, query *dns.Msg) *dns.Msg {
 	return failure(query)
 }
 
-// upstreams are the servers to ask, and whether from inside the container's namespace.
+// upstreams are the servers to ask, and whether from inside the container's namespace. Who has no way to the world gets
+// none by asking the host: a question can carry data out.
 func (r *resolver) upstreams() (servers []netip.AddrPort, inside bool) {
 	servers, inside = r.sb.opts.Upstreams, true
-	if len(servers) == 0 {
-		servers, inside = hostUpstreams(r.f.cfg.ResolvConf), false
+	if servers == nil {
+		servers, inside = hostUpstreams(r.f.cfg.ResolvConf), !r.sb.leadsOut.Load()
+		if inside {
+			servers = slices.DeleteFunc(servers, func(s netip.AddrPort) bool { return s.Addr().IsLoopback() })
+		}
 	}
 	return servers[:min(len(servers), maxUpstreams)], inside
 }

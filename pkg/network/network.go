@@ -19,7 +19,8 @@ import (
 type SandboxOptions struct {
 	Account nereid.Account
 	// Upstreams are the name servers asked for what is not ours, from within the container's namespace, as Docker
-	// does with --dns; empty: the host's, asked from the host.
+	// does with --dns; nil: the host's, asked from the host, and of a container that has no way to the world from
+	// within its namespace too.
 	Upstreams []netip.AddrPort
 	// NdotsSet: the user or the host set the option ndots, so a name of a single label is not asked of upstreams.
 	NdotsSet bool

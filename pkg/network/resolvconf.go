@@ -63,9 +63,13 @@ func hostUpstreams(path string) []netip.AddrPort {
 	return Upstreams(readResolvConf(path).servers)
 }
 
-// Upstreams are the servers at these addresses, on the port of DNS. Our own resolver is none.
+// Upstreams are the servers at these addresses, on the port of DNS; nil when there are no addresses. Our own resolver is
+// none.
 func Upstreams(addrs []netip.Addr) []netip.AddrPort {
-	var list []netip.AddrPort
+	if len(addrs) == 0 {
+		return nil
+	}
+	list := []netip.AddrPort{}
 	for _, a := range addrs {
 		if a != resolverAddr {
 			list = append(list, netip.AddrPortFrom(a, 53))

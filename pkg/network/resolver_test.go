@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -261,6 +262,55 @@ func TestResolverWithServersOfItsOwn(t *testing.T) {
 	m := query(t, b, "udp", "single", dns.TypeA)
 	assert.Equal(t, m.Rcode, dns.RcodeSuccess)
 	assert.Equal(t, own.asked.Load(), int32(1), "a single label leaked")
+}
+
+// TestResolverLeadsNobodyOut: a container without a way to the world could send data in questions to the host's servers.
+func TestResolverLeadsNobodyOut(t *testing.T) {
+	f, world := resolvers(t, book{"db": "10.200.1.3"})
+	loop := startUpstream(t, nil, "127.0.0.53:53")
+	assert.NilError(t, os.WriteFile(f.cfg.ResolvConf, []byte("nameserver 127.0.0.53\nnameserver 192.0.2.2\n"), 0o644))
+	inner := testNetwork(1)
+	inner.Internal = true
+	b := newBox(t, f, 2, inner)
+	internal, both := b.to, append(slices.Clone(b.to), attachment(testNetwork(2), 1, 2))
+	for _, c := range []struct {
+		name string
+		to   []Attachment
+		want string
+	}{
+		{"on an internal network", internal, "SERVFAIL"},
+		{"on another too", both, "NOERROR 203.0.113.1"},
+		{"on the internal one alone again", internal, "SERVFAIL"},
+		{"on none", nil, "SERVFAIL"},
+	} {
+		assert.NilError(t, f.Attach(t.Context(), b.id, c.to))
+		before := world.asked.Load() + loop.asked.Load()
+		m := query(t, b, "udp", "example.com", dns.TypeA)
+		assert.Equal(t, strings.TrimSpace(dns.RcodeToString[m.Rcode]+" "+answers(m)), c.want, c.name)
+		assert.Equal(t, world.asked.Load()+loop.asked.Load() > before, c.want != "SERVFAIL", c.name)
+		assert.Equal(t, answers(query(t, b, "udp", "db", dns.TypeA)), "10.200.1.3", c.name)
+	}
+	assert.NilError(t, f.Attach(t.Context(), b.id, internal))
+	other := newBox(t, f, 3, inner)
+	near := startUpstream(t, other.ns, other.addr.String()+":53")
+	assert.NilError(t, os.WriteFile(f.cfg.ResolvConf, []byte("nameserver "+other.addr.String()+"\n"), 0o644))
+	assert.Equal(t, answers(query(t, b, "udp", "example.com", dns.TypeA)), "203.0.113.1", "a server that the container itself reaches")
+	assert.Equal(t, near.from.Load(), b.addr.String())
+}
+
+// TestResolverAsItsOwnServer: with --dns 127.0.0.11 there is no server to ask, and the host's are not meant.
+func TestResolverAsItsOwnServer(t *testing.T) {
+	f, world := resolvers(t, book{})
+	id := testBoxID(1)
+	path, err := f.NewSandbox(t.Context(), id, SandboxOptions{Account: nereid.Admin, Upstreams: Upstreams([]netip.Addr{resolverAddr})})
+	assert.NilError(t, err)
+	assert.NilError(t, f.Attach(t.Context(), id, []Attachment{attachment(testNetwork(1), 0, 2)}))
+	b := &box{t: t, id: id}
+	b.ns, err = os.Open(path)
+	assert.NilError(t, err)
+	defer b.ns.Close()
+	assert.Equal(t, query(t, b, "udp", "example.com", dns.TypeA).Rcode, dns.RcodeServerFailure)
+	assert.Equal(t, world.asked.Load(), int32(0))
 }
 
 func TestResolverBesideTheContainersOwnServer(t *testing.T) {

@@ -87,6 +87,7 @@ func (f *Fabric) reopen(r Restored) (*sandbox, error) {
 		id: r.ID, path: path, opts: r.Options, ns: ns,
 		links: map[nereid.EndpointID]leaver{}, ports: map[Published]*hold{},
 	}
+	sb.leadsOut.Store(leadOut(r.Attachments))
 	if !r.Options.LoopbackOnly {
 		if err := f.reopenResolver(sb); err != nil {
 			_ = ns.Close()

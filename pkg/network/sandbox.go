@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
@@ -21,6 +22,8 @@ type sandbox struct {
 	path string
 	opts SandboxOptions
 	ns   *os.File
+
+	leadsOut atomic.Bool // it has a way to the world
 
 	mu       sync.Mutex // one change at a time
 	gone     bool       // removed; a new one may be in its place

@@ -28,6 +28,12 @@ func Ways(to []Attachment) (v4, v6 *Attachment) {
 	return v4, v6
 }
 
+// leadOut tells whether a container with these attachments reaches the world at all.
+func leadOut(to []Attachment) bool {
+	v4, v6 := Ways(to)
+	return v4 != nil || v6 != nil
+}
+
 // has tells whether the endpoint leads out in a family.
 func (a Attachment) has(six bool) bool {
 	gw := a.Endpoint.Gateway
