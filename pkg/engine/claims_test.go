@@ -187,6 +187,16 @@ func TestPublishAll(t *testing.T) {
 	assert.Check(t, m["53/udp"][0].HostPort >= "1")
 }
 
+// TestPortsAsWritten: Compose exposes "80" where an image has "80/tcp", and it is one port.
+func TestPortsAsWritten(t *testing.T) {
+	f := newNetFixture(t)
+	r := f.started(f.container("a", binds("82/TCP", "127.0.0.1", "8082"), func(r *state.Container) {
+		r.Config.ExposedPorts = nat.PortSet{"80": {}, "80/tcp": {}, "81/UDP": {}, "82/TCP": {}}
+	}))
+	assert.DeepEqual(t, portMap(r), nat.PortMap{"80/tcp": nil, "81/udp": nil, "82/tcp": {{HostIP: "127.0.0.1", HostPort: "8082"}}})
+	assert.Equal(t, len(f.Ports(r)), 3)
+}
+
 func TestSamePortOnSeveralAddresses(t *testing.T) {
 	requests, err := portRequests(&container.Config{}, &container.HostConfig{PortBindings: nat.PortMap{"80/tcp": {
 		{HostIP: "127.0.0.1"}, {HostIP: "127.0.0.2"}, {HostIP: "127.0.0.1", HostPort: "8080"},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -76,7 +77,7 @@ func portBindings(cfg *container.Config, hc *container.HostConfig) nat.PortMap {
 }
 
 func newPortRequest(port nat.Port, b nat.PortBinding, any []netip.Addr) (portRequest, error) {
-	q := portRequest{proto: port.Proto(), containerPort: uint16(port.Int()), hostIPs: any}
+	q := portRequest{proto: protoOf(port), containerPort: uint16(port.Int()), hostIPs: any}
 	first, last, err := nat.ParsePortRangeToInt(b.HostPort)
 	if err != nil {
 		return q, errInvalidPort(b.HostPort, err)
@@ -373,14 +374,19 @@ func (n *Networks) releasePorts(r *state.Container) []state.Op {
 	return claims.ops()
 }
 
+// protoOf is the protocol of a port as the user wrote it: "80" is of tcp, as is "80/TCP".
+func protoOf(port nat.Port) string { return strings.ToLower(port.Proto()) }
+
+func shownPort(port, proto string) nat.Port { return nat.Port(port + "/" + proto) }
+
 // portMap is what inspect shows of a container's ports: those that are exposed or published, with their bindings.
 func portMap(r *state.Container) nat.PortMap {
 	ports := nat.PortMap{}
 	for port := range r.Config.ExposedPorts {
-		ports[port] = nil
+		ports[shownPort(port.Port(), protoOf(port))] = nil
 	}
 	for _, p := range r.Ports {
-		port := nat.Port(strconv.Itoa(int(p.ContainerPort)) + "/" + p.Proto)
+		port := shownPort(strconv.Itoa(int(p.ContainerPort)), p.Proto)
 		if p.HostPort == 0 { // reached at the container's own address
 			if _, listed := ports[port]; !listed {
 				ports[port] = nil

@@ -111,7 +111,7 @@ func hostPortsOf(exposed nat.PortSet, hc *container.HostConfig) []snapshot.Port 
 	var ports []snapshot.Port
 	for p := range exposed {
 		if n := p.Int(); n > 0 {
-			ports = append(ports, snapshot.Port{Proto: p.Proto(), IP: netip.IPv4Unspecified(), Port: uint16(n)})
+			ports = append(ports, snapshot.Port{Proto: protoOf(p), IP: netip.IPv4Unspecified(), Port: uint16(n)})
 		}
 	}
 	slices.SortFunc(ports, func(a, b snapshot.Port) int {
