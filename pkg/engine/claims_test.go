@@ -194,7 +194,7 @@ func TestPortsAsWritten(t *testing.T) {
 		r.Config.ExposedPorts = nat.PortSet{"80": {}, "80/tcp": {}, "81/UDP": {}, "82/TCP": {}}
 	}))
 	assert.DeepEqual(t, portMap(r), nat.PortMap{"80/tcp": nil, "81/udp": nil, "82/tcp": {{HostIP: "127.0.0.1", HostPort: "8082"}}})
-	assert.Equal(t, len(f.Ports(r)), 3)
+	assert.Equal(t, len(portList(f.Settings(r))), 3)
 }
 
 func TestSamePortOnSeveralAddresses(t *testing.T) {

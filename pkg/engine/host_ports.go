@@ -386,14 +386,11 @@ func portMap(r *state.Container) nat.PortMap {
 		ports[shownPort(port.Port(), protoOf(port))] = nil
 	}
 	for _, p := range r.Ports {
-		port := shownPort(strconv.Itoa(int(p.ContainerPort)), p.Proto)
-		if p.HostPort == 0 { // reached at the container's own address
-			if _, listed := ports[port]; !listed {
-				ports[port] = nil
-			}
-			continue
+		port, b := shownPort(strconv.Itoa(int(p.ContainerPort)), p.Proto), nat.PortBinding{HostIP: p.HostIP.String()}
+		if p.HostPort != 0 { // or it is reached at the container's own address
+			b.HostPort = strconv.Itoa(int(p.HostPort))
 		}
-		ports[port] = append(ports[port], nat.PortBinding{HostIP: p.HostIP.String(), HostPort: strconv.Itoa(int(p.HostPort))})
+		ports[port] = append(ports[port], b)
 	}
 	return ports
 }

@@ -66,7 +66,8 @@ func TestWhereANetworkPublishes(t *testing.T) {
 
 	f.network("routed", opt("com.docker.network.bridge.gateway_mode_ipv4", "routed"))
 	r = f.started(f.container("direct", on("routed"), binds("80/tcp", "127.0.0.1", "8080")))
-	assert.DeepEqual(t, portMap(r), nat.PortMap{"80/tcp": nil})
+	assert.DeepEqual(t, portMap(r), nat.PortMap{"80/tcp": {{HostIP: "0.0.0.0"}}})
+	assert.DeepEqual(t, portList(f.Settings(r)), []container.Port{{IP: "0.0.0.0", PrivatePort: 80, Type: "tcp"}})
 	published := f.wayOf(r.Account, r.Networks).published(r.Ports)
 	assert.Equal(t, len(published), 1)
 	assert.Equal(t, published[0].HostPort, uint16(0))
