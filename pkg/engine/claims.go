@@ -132,8 +132,11 @@ func (n *Networks) networkOf(a nereid.Account, name string, ep *state.Endpoint) 
 	return n.State.View().FindNetwork(a, name)
 }
 
-// claimAddress claims one address of a family, if the network has that family.
+// claimAddress claims one address of a family, if the network and the container have that family.
 func (n *Networks) claimAddress(r *state.Container, record *state.Network, ep *state.Endpoint, six bool) ([]state.Op, error) {
+	if six && withoutIPv6(r) {
+		return nil, nil
+	}
 	subnets := slices.Collect(func(yield func(state.Subnet) bool) {
 		for _, s := range record.Subnets {
 			if s.Prefix.Addr().Is6() == six && !yield(s) {

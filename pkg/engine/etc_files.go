@@ -142,9 +142,21 @@ func (n *Networks) hostsContent(r *state.Container) ([]byte, error) {
 		if len(entries) == 0 {
 			return readOptional(hostHosts)
 		}
-		return network.Hosts(entries, network.HasIPv6()), nil
+		return network.Hosts(entries, hasIPv6(r)), nil
 	}
-	return network.Hosts(append(entries, n.entries(r)...), network.HasIPv6()), nil
+	return network.Hosts(append(entries, n.entries(r)...), hasIPv6(r)), nil
+}
+
+// hasIPv6 tells whether a container's network namespace has IPv6: the host may have none, or the container's settings
+// switch it off.
+func hasIPv6(r *state.Container) bool {
+	return network.HasIPv6() && !withoutIPv6(r)
+}
+
+// withoutIPv6 tells whether the settings that a container asks for leave its loopback without IPv6, as Docker looks at it.
+func withoutIPv6(r *state.Container) bool {
+	s := r.HostConfig.Sysctls
+	return s["net.ipv6.conf.all.disable_ipv6"] == "1" || s["net.ipv6.conf.lo.disable_ipv6"] == "1"
 }
 
 // entries are the lines for what the container links to, and for its own addresses.
@@ -196,6 +208,6 @@ func (n *Networks) editHosts(old, next *state.Container) error {
 	if err != nil {
 		return err
 	}
-	edited := network.EditHosts(content, n.entries(old), n.entries(next), network.HasIPv6())
+	edited := network.EditHosts(content, n.entries(old), n.entries(next), hasIPv6(next))
 	return os.WriteFile(path, edited, 0o644)
 }

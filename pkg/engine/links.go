@@ -114,7 +114,7 @@ func (n *Networks) pointHosts(r *state.Container) error {
 	if err != nil {
 		return err
 	}
-	edited := network.PointHosts(content, n.linkEntries(r), network.HasIPv6())
+	edited := network.PointHosts(content, n.linkEntries(r), hasIPv6(r))
 	if bytes.Equal(edited, content) {
 		return nil
 	}

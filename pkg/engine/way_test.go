@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -10,6 +12,7 @@ import (
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
 
+	"github.com/nereid-paas/nereid/pkg/network"
 	"github.com/nereid-paas/nereid/pkg/state"
 )
 
@@ -54,6 +57,27 @@ func TestAnotherRouterForAGateway(t *testing.T) {
 	r := f.started(f.container("web", on("lan")))
 	assert.Equal(t, r.Networks["lan"].Gateway.String(), "172.28.0.254")
 	assert.Equal(t, r.Networks["lan"].Address.String(), "172.28.0.3/24", "neither the bridge's address nor an auxiliary one")
+}
+
+// TestContainerThatSwitchesIPv6Off: it has no address of that family, and so no name in DNS and no line in hosts.
+func TestContainerThatSwitchesIPv6Off(t *testing.T) {
+	f := newNetFixture(t)
+	f.network("dual", six, subnets(pool("172.28.0.0/16", ""), pool("2001:db8:1::/64", "")))
+	for _, key := range []string{"all", "lo", "default", "eth0"} {
+		with := key == "default" || key == "eth0" // as Docker, which looks at the loopback
+		r := f.started(f.container("off-"+key, on("dual"), binds("80/tcp", "", ""), func(r *state.Container) {
+			r.HostConfig.Sysctls = map[string]string{"net.ipv6.conf." + key + ".disable_ipv6": "1"}
+		}))
+		ep := r.Networks["dual"]
+		assert.Equal(t, ep.Address6.IsValid(), with, key)
+		assert.Check(t, ep.Address.IsValid())
+		_, err := f.Sandbox(f.ctx, r)
+		assert.NilError(t, err)
+		hosts, err := os.ReadFile(f.EtcFiles(r).Hosts)
+		assert.NilError(t, err)
+		assert.Equal(t, strings.Contains(string(hosts), "::1\tlocalhost"), with && network.HasIPv6(), key)
+		assert.Equal(t, f.wayOf(r.Account, r.Networks).v6 != nil, with, key)
+	}
 }
 
 func TestWhereANetworkPublishes(t *testing.T) {
