@@ -21,6 +21,9 @@ func (s *Store) Part(dir, sub string) (path string, release func(), err error) {
 		return "", nil, err
 	}
 	defer f.Close()
+	if err := os.MkdirAll(s.root, 0o701); err != nil { // an image has parts before there is a volume
+		return "", nil, err
+	}
 	place, err := os.MkdirTemp(s.root, partName)
 	if err != nil {
 		return "", nil, err

@@ -360,6 +360,16 @@ func TestPart(t *testing.T) {
 	assert.DeepEqual(t, parts(t, root), []string(nil))
 }
 
+// TestPartOfAnImageBeforeAnyVolume: the first container of a host may mount a part of an image.
+func TestPartOfAnImageBeforeAnyVolume(t *testing.T) {
+	s, _ := newStore(t)
+	img := image(t)
+	part, release, err := s.Part(img, "srv")
+	assert.NilError(t, err)
+	defer release()
+	assert.DeepEqual(t, namesBelow(t, part), namesBelow(t, filepath.Join(img, "srv")))
+}
+
 func parts(t *testing.T, root string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(root, "volumes", ".part-*"))
