@@ -126,6 +126,7 @@ func (f *flow) answer(ctx context.Context, conn *net.UDPConn) {
 	defer func() { _ = f.server.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = f.server.Close() })
 	defer stop()
+	client := netip.AddrPortFrom(f.client.Addr().WithZone(""), f.client.Port()) // oob says the interface, and by number
 	for waitReadable(f.server) {
 		packet(func(buf []byte) {
 			n, err := f.server.Read(buf)
@@ -133,7 +134,7 @@ func (f *flow) answer(ctx context.Context, conn *net.UDPConn) {
 				return
 			}
 			_ = f.server.SetReadDeadline(time.Now().Add(flowIdle))
-			_, _, _ = conn.WriteMsgUDPAddrPort(buf[:n], f.oob, f.client)
+			_, _, _ = conn.WriteMsgUDPAddrPort(buf[:n], f.oob, client)
 		})
 	}
 }

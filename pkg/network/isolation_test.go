@@ -1,6 +1,7 @@
 package network
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
 
@@ -150,6 +152,40 @@ func TestIPv6Publishing(t *testing.T) {
 	assert.Equal(t, ask(t, web.ns, "tcp", "[2001:db8::2]:90"), "client 2001:db8::1: hello", "the way out is by the host's address")
 	assert.NilError(t, f.Publish(t.Context(), web.id, nil))
 	misses(t, client, "[2001:db8::1]:8080")
+}
+
+// TestPublishingAtALinkLocalAddress: where such a client is, only the host can answer it.
+func TestPublishingAtALinkLocalAddress(t *testing.T) {
+	f := newFabric(t)
+	client := machine(t)
+	web, six := dualBox(t, f, 2, dualNetwork(1))
+	listen(t, web.ns, "web", ":80")
+	var ports []Published
+	for _, proto := range []string{"tcp", "udp"} {
+		ports = append(ports, Published{Proto: proto, HostIP: netip.IPv6Unspecified(), HostPort: 8080, ContainerAddr: six, ContainerPort: 80})
+	}
+	assert.NilError(t, f.Publish(t.Context(), web.id, ports))
+	here := linkLocal(t, nil, "wire0", "fe80::a")
+	there := linkLocal(t, client, "wire1", "fe80::b")
+	reaches(t, nil, fmt.Sprintf("[fe80::a%%%d]:8080", here), "web")
+	reaches(t, client, fmt.Sprintf("[fe80::a%%%d]:8080", there), "web")
+}
+
+// linkLocal gives an interface an address and returns the interface's number, which is its zone: names of interfaces
+// are remembered by the process, whatever the namespace.
+func linkLocal(t *testing.T, ns *os.File, name, addr string) (index int) {
+	t.Helper()
+	within(t, ns, func() error {
+		return withNetlink(func(nl *netlink.Handle) error {
+			link, err := nl.LinkByName(name)
+			if err != nil {
+				return err
+			}
+			index = link.Attrs().Index
+			return nl.AddrReplace(link, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix(addr + "/64")), Flags: unix.IFA_F_NODAD})
+		})
+	})
+	return index
 }
 
 func TestGatewayModes(t *testing.T) {

@@ -257,7 +257,8 @@ func lastAddr(p netip.Prefix) netip.Addr {
 //	carry        … of a port that a container of another host has published, that host's: not from loopback addresses,
 //	             whose answers the kernel would not let in
 //	prerouting   … for what arrives, except at the loopback's addresses: that can only be forged
-//	output       … for what the host's own processes send, except to ::1, from which nothing can be routed
+//	output       … for what the host's own processes send, except to ::1, from which nothing can be routed. Nor can what
+//	             is sent from a link-local address of IPv6: to such clients the daemon answers
 //	postrouting  sources become the host's: out of our networks; from 127.0.0.1; and for what is carried to another host,
 //	             or a container that reached one of its own network through a published port: the answer must pass by us.
 //	             To a container, another host's processes are the gateway, as this one's are
@@ -282,15 +283,15 @@ func (b *batch) chains() {
 
 	pre := b.base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	b.rule(pre, is(v4), loopback(daddrOffset, expr.CmpOpNeq), toLocal(), jump(publish[v4].Name))
-	b.rule(pre, is(v6), toLocal(), jump(publish[v6].Name))
+	b.rule(pre, is(v6), notNear6(), toLocal(), jump(publish[v6].Name))
 	b.rule(pre, is(v4), loopback(daddrOffset, expr.CmpOpNeq), toLocal(), jump(carry[v4].Name))
-	b.rule(pre, is(v6), toLocal(), jump(carry[v6].Name))
+	b.rule(pre, is(v6), notNear6(), toLocal(), jump(carry[v6].Name))
 
 	out := b.base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
 	b.rule(out, is(v4), toLocal(), jump(publish[v4].Name))
-	b.rule(out, is(v6), notLoopback6(), toLocal(), jump(publish[v6].Name))
+	b.rule(out, is(v6), notNear6(), notLoopback6(), toLocal(), jump(publish[v6].Name))
 	b.rule(out, is(v4), loopback(daddrOffset, expr.CmpOpNeq), toLocal(), jump(carry[v4].Name))
-	b.rule(out, is(v6), notLoopback6(), toLocal(), jump(carry[v6].Name))
+	b.rule(out, is(v6), notNear6(), notLoopback6(), toLocal(), jump(carry[v6].Name))
 
 	b.sourceChain()
 	b.forwardChain()
@@ -447,6 +448,13 @@ func isFrame() []expr.Any {
 // notLoopback6: the destination is not ::1.
 func notLoopback6() []expr.Any {
 	return slices.Concat(loadDaddr(v6, 1), cmpData(expr.CmpOpNeq, netip.IPv6Loopback().AsSlice()...))
+}
+
+// notNear6: the source is not a link-local address, fe80::/10.
+func notNear6() []expr.Any {
+	return slices.Concat(network(saddrOffset6, 2, 1), []expr.Any{
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0xff, 0xc0}, Xor: []byte{0, 0}},
+	}, cmpData(expr.CmpOpNeq, 0xfe, 0x80))
 }
 
 // loopback compares the first byte of an address with 127.
