@@ -185,6 +185,14 @@ func TestPublishAll(t *testing.T) {
 	m := portMap(r)
 	assert.Equal(t, m["80/tcp"][0].HostPort, "8080")
 	assert.Check(t, m["53/udp"][0].HostPort >= "1")
+
+	r = f.started(f.container("b", func(r *state.Container) {
+		r.HostConfig.PortBindings = nat.PortMap{"80/tcp": {}}
+		r.Config.ExposedPorts = nat.PortSet{"80/tcp": {}, "81/tcp": {}}
+	}))
+	m = portMap(r)
+	assert.Assert(t, len(m["80/tcp"]) > 0, "an empty list of bindings is any port")
+	assert.Equal(t, len(m["81/tcp"]), 0)
 }
 
 // TestPortsAsWritten: Compose exposes "80" where an image has "80/tcp", and it is one port.

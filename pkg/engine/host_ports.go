@@ -59,17 +59,15 @@ func portRequests(cfg *container.Config, hc *container.HostConfig, any []netip.A
 	return merged, nil
 }
 
-// portBindings are the bindings by container port; one that is exposed and not bound is bound to any port by -P.
+// portBindings are the bindings by container port; one that is exposed and not bound is bound to any port by -P, or by an
+// empty list of bindings.
 func portBindings(cfg *container.Config, hc *container.HostConfig) nat.PortMap {
 	all := nat.PortMap{}
 	for port, bindings := range hc.PortBindings {
 		all[port] = bindings
 	}
-	if !hc.PublishAllPorts {
-		return all
-	}
 	for port := range cfg.ExposedPorts {
-		if len(all[port]) == 0 {
+		if bindings, named := all[port]; len(bindings) == 0 && (named || hc.PublishAllPorts) {
 			all[port] = []nat.PortBinding{{}}
 		}
 	}
@@ -244,6 +242,7 @@ func (n *Networks) claimPorts(r *state.Container, w way) ([]state.HostPort, []st
 	claims := n.newPortClaims()
 	var ports []state.HostPort
 	for _, q := range requests {
+		first := len(ports)
 		ports = append(ports, w.takeRouted(&q)...)
 		if len(q.hostIPs) == 0 {
 			continue
@@ -261,6 +260,9 @@ func (n *Networks) claimPorts(r *state.Container, w way) ([]state.HostPort, []st
 			})
 			ports = append(ports, state.HostPort{Proto: q.proto, HostIP: ip, HostPort: port, ContainerPort: q.containerPort})
 		}
+		slices.SortStableFunc(ports[first:], func(a, b state.HostPort) int { // one family may be routed
+			return cmp.Compare(a.HostIP.BitLen(), b.HostIP.BitLen())
+		})
 	}
 	return ports, claims.ops(), nil
 }

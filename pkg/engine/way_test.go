@@ -92,6 +92,11 @@ func TestWhereANetworkPublishes(t *testing.T) {
 	r = f.started(f.container("direct", on("routed"), binds("80/tcp", "127.0.0.1", "8080")))
 	assert.DeepEqual(t, portMap(r), nat.PortMap{"80/tcp": {{HostIP: "0.0.0.0"}}})
 	assert.DeepEqual(t, portList(f.Settings(r)), []container.Port{{IP: "0.0.0.0", PrivatePort: 80, Type: "tcp"}})
+	if network.HasIPv6() {
+		f.network("routed6", six, opt("com.docker.network.bridge.gateway_mode_ipv6", "routed"))
+		both := f.started(f.container("both", on("routed6"), binds("80/tcp", "", "8083")))
+		assert.DeepEqual(t, portMap(both), nat.PortMap{"80/tcp": {{HostIP: "0.0.0.0", HostPort: "8083"}, {HostIP: "::"}}})
+	}
 	published := f.wayOf(r.Account, r.Networks).published(r.Ports)
 	assert.Equal(t, len(published), 1)
 	assert.Equal(t, published[0].HostPort, uint16(0))
