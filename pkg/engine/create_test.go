@@ -65,7 +65,6 @@ func TestCreateRefuses(t *testing.T) {
 		{"ipc of nobody", func(s *spec) { s.host.IpcMode = "container:nobody" }, "No such container: nobody"},
 		{"uts", func(s *spec) { s.host.UTSMode = "foo" }, "invalid UTS mode: foo"},
 		{"cgroupns", func(s *spec) { s.host.CgroupnsMode = "foo" }, "invalid cgroup namespace mode: foo"},
-		{"userns", func(s *spec) { s.host.UsernsMode = "foo" }, "invalid user namespace mode: foo"},
 		{"oom score", func(s *spec) { s.host.OomScoreAdj = 2000 }, "Invalid value 2000, range for oom score adj is [-1000, 1000]"},
 		{"shm", func(s *spec) { s.host.ShmSize = -1 }, "SHM size can not be less than 0"},
 		{"runtime", func(s *spec) { s.host.Runtime = "foo" }, "unknown or invalid runtime name: foo"},

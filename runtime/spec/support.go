@@ -14,6 +14,9 @@ func (h Host) Check(hc *container.HostConfig) (warnings []string, err error) {
 	if err != nil {
 		return warnings, err
 	}
+	if !hc.UsernsMode.Valid() { // Docker's command refuses it, its engine does not
+		warnings = append(warnings, "User namespace mode "+string(hc.UsernsMode)+" is not known. User namespace mode discarded.")
+	}
 	for _, check := range []func(*container.HostConfig) error{h.checkUserns, h.checkRuntime, h.checkStorage, checkIsolation} {
 		if err := check(hc); err != nil {
 			return warnings, err
@@ -83,8 +86,6 @@ func StorageSize(hc *container.HostConfig) (size int64, err error) {
 // checkUserns refuses what a container in a user namespace cannot share with the host.
 func (h Host) checkUserns(hc *container.HostConfig) error {
 	switch {
-	case !hc.UsernsMode.Valid():
-		return invalid("invalid user namespace mode: %s", hc.UsernsMode)
 	case !h.IDMap.Mapped(), hc.UsernsMode.IsHost():
 		return nil
 	case hc.Privileged:

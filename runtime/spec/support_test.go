@@ -40,7 +40,10 @@ func TestCheck(t *testing.T) {
 		{name: "size of nothing", host: plain, with: container.HostConfig{StorageOpt: map[string]string{"size": "0"}}},
 		{name: "size misspelt", host: remapped(), with: container.HostConfig{StorageOpt: map[string]string{"size": "big"}}, want: "invalid size: 'big'"},
 		{name: "storage option", host: remapped(), with: container.HostConfig{StorageOpt: map[string]string{"dm.fs": "x"}}, want: "Unknown option dm.fs"},
-		{name: "user namespace mode", host: plain, with: container.HostConfig{UsernsMode: "remap"}, want: "invalid user namespace mode: remap"},
+		{
+			name: "user namespace mode", host: plain, with: container.HostConfig{UsernsMode: "remap"},
+			warning: "User namespace mode remap is not known. User namespace mode discarded.",
+		},
 		{name: "privileged", host: plain, with: container.HostConfig{Privileged: true}},
 		{name: "privileged and remapped", host: remapped(), with: container.HostConfig{Privileged: true}, want: "privileged mode is incompatible with user namespaces"},
 		{name: "privileged outside", host: remapped(), with: container.HostConfig{Privileged: true, UsernsMode: "host"}},
