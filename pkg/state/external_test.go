@@ -80,7 +80,7 @@ func until(t *testing.T, what string, cond func() bool) {
 			return poll.Success()
 		}
 		return poll.Continue("not yet: %s", what)
-	}, poll.WithTimeout(15*time.Second), poll.WithDelay(2*time.Millisecond))
+	}, poll.WithTimeout(patience), poll.WithDelay(2*time.Millisecond))
 }
 
 func TestTwoHostsSeeEachOther(t *testing.T) {

@@ -39,9 +39,12 @@ func testConfig(t testing.TB) state.Config {
 	}
 }
 
+// patience bounds what a test waits for: a server that gets a hundredth of a processor was not ready after 30 seconds.
+const patience = 90 * time.Second
+
 func testContext(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
