@@ -61,21 +61,19 @@ func (s *seat) config(t *testing.T, host nereid.Host, join []state.Server) state
 func join(t *testing.T, by *state.Store, host nereid.Host) (*state.Store, *seat, func(), state.Config) {
 	t.Helper()
 	at := newSeat(t, "127.0.0.1:0")
-	until(t, "the cluster takes "+string(host), func() bool { return by.AddServer(testContext(t), at.url) == nil })
-	until(t, "a second time is no error", func() bool { return by.AddServer(testContext(t), at.url) == nil })
+	succeeds(t, "the cluster takes "+string(host), func() error { return by.AddServer(testContext(t), at.url) })
+	succeeds(t, "a second time is no error", func() error { return by.AddServer(testContext(t), at.url) })
 	cfg := at.config(t, host, servers(t, by))
 	s, stop := run(t, cfg)
 	until(t, string(host)+" has a vote", func() bool { return voters(t, by)[host] })
 	return s, at, stop, cfg
 }
 
-// servers asks until it is told: a cluster on a busy machine is electing now and then.
 func servers(t *testing.T, s *state.Store) (all []state.Server) {
 	t.Helper()
-	until(t, "the servers are told", func() bool {
-		var err error
+	succeeds(t, "the servers are told", func() (err error) {
 		all, err = s.Servers(testContext(t))
-		return err == nil
+		return err
 	})
 	return all
 }
@@ -105,10 +103,9 @@ func TestAFleetOfOneGrowsToThreeServersAndLosesOne(t *testing.T) {
 	client, _ := run(t, state.Config{Host: "h4", Endpoints: []string{first.url, at2.url}})
 	b := newContainer(id("b"), "b")
 	var rev state.Revision
-	until(t, "the client writes", func() bool {
-		var err error
+	succeeds(t, "the client writes", func() (err error) {
 		rev, err = client.Commit(testContext(t), state.Put(b))
-		return err == nil
+		return err
 	})
 	assert.NilError(t, s3.View().WaitRevision(testContext(t), rev))
 

@@ -72,6 +72,17 @@ func (c *cluster) direct(host nereid.Host) state.Config {
 	return state.Config{Endpoints: []string{"unix://" + c.wire.to}, Host: host}
 }
 
+// succeeds tries again until it does: a cluster on a busy machine is electing now and then.
+func succeeds(t *testing.T, what string, try func() error) {
+	t.Helper()
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		if err := try(); err != nil {
+			return poll.Continue("not yet: %s: %v", what, err)
+		}
+		return poll.Success()
+	}, poll.WithTimeout(patience), poll.WithDelay(2*time.Millisecond))
+}
+
 // until polls for what a watch brings.
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
