@@ -32,8 +32,9 @@ const (
 // Resolve decides what a new container has mounted where, from its -v, --mount, --tmpfs, --volumes-from and the volumes
 // of its configuration merged with its image's. It returns the mounts as inspect shows them, sorted by destination
 // (--tmpfs is not among them, as with Docker), and the ops that make or hold the volumes. ReadOnlyTop is what clients
-// before API 1.44 mean by a read-only bind: what is mounted below stays writable. The ops belong into the transaction that creates the container, so that a failed create leaves no volume; when that fails over a
-// *state.Volume, another one made or removed the volume meanwhile: resolve again.
+// before API 1.44 mean by a read-only bind: what is mounted below stays writable. The ops belong into the transaction
+// that creates the container, so that a failed create leaves no volume; when that fails over a *state.Volume, another
+// one made or removed the volume meanwhile: resolve again.
 //
 // Errors carry Docker's words; what a user got wrong is errdefs.ErrInvalidArgument.
 func (v *Volumes) Resolve(ctx context.Context, a nereid.Account, hc *container.HostConfig, volumes map[string]struct{}, readOnlyTop bool) ([]state.Mount, []state.Op, error) {
