@@ -461,7 +461,7 @@ func askRegistries(a *asker) {
 	a.ask(404, "POST /images/create"+query("fromImage", open.addr+"/a/bb", "tag", "nosuch"))
 	a.ask(400, "POST /images/create"+query("fromImage", "A B"))
 	a.ask(200, "POST /auth", object{"username": "ann", "password": "secret", "serveraddress": private.addr})
-	a.ask(401, "POST /auth", object{"username": "ann", "password": "wrong", "serveraddress": private.addr})
+	a.ask(500, "POST /auth", object{"username": "ann", "password": "wrong", "serveraddress": private.addr})
 
 	index := serveIndex(a.t, a.host)
 	var found []struct{ Name string }
