@@ -42,7 +42,7 @@ func NewFleet(t testing.TB, o FleetOptions) *Fleet {
 	for _, line := range []string{
 		"ip netns add " + f.netns,
 		"ip -n " + f.netns + " link set lo up",
-		"ip -n " + f.netns + " link add br0 type bridge",
+		"ip -n " + f.netns + " link add br0 address 02:00:c6:12:00:01 type bridge", // or a new port changes it, and answers are lost
 		"ip -n " + f.netns + " addr add " + f.Outside + "/24 dev br0",
 		"ip -n " + f.netns + " link set br0 up",
 	} {
