@@ -237,22 +237,45 @@ func (r *containerRig) wantEvents(want ...string) {
 // wantClean fails when anything of a container is left on the host or in the state, once what goes behind has gone.
 func (r *containerRig) wantClean() {
 	r.t.Helper()
-	r.awaitBehind()
+	poll.WaitOn(r.t, func(poll.LogT) poll.Result { // what is removed behind its record goes a moment later
+		if left := r.left(); left != "" {
+			return poll.Continue("left: %s", left)
+		}
+		return poll.Success()
+	}, poll.WithTimeout(30*time.Second), poll.WithDelay(time.Millisecond))
+}
+
+// left names what containers have left behind; empty: nothing.
+func (r *containerRig) left() string {
 	r.w.mu.Lock()
 	defer r.w.mu.Unlock()
-	assert.Check(r.t, len(r.w.tasks) == 0, "tasks left: %v", r.w.tasks)
-	assert.Check(r.t, len(r.w.rootfs) == 0, "root file systems left: %v", r.w.rootfs)
-	assert.Check(r.t, len(r.w.netns) == 0, "sandboxes left: %v", r.w.netns)
-	assert.Check(r.t, len(r.w.volumes) == 0, "volumes left: %v", r.w.volumes)
 	v := r.store.View()
-	assert.Check(r.t, len(v.ContainersOn("h1")) == 0, "containers left")
-	assert.Check(r.t, len(v.Ports()) == 0, "ports left")
-	assert.Check(r.t, len(v.Volumes(nereid.Admin)) == 0, "volume records left")
 	dirs, err := readDirs(r.root + "/data/containers/admin")
 	assert.NilError(r.t, err)
-	assert.Check(r.t, len(dirs) == 0, "directories left: %v", dirs)
 	files, _ := os.ReadDir(r.root + "/exec/exec")
-	assert.Check(r.t, len(files) == 0, "exec files left: %v", files)
+	switch {
+	case r.behind.Load() > 0:
+		return "removals that wait or are under way"
+	case len(r.w.tasks) > 0:
+		return fmt.Sprint("tasks: ", r.w.tasks)
+	case len(r.w.rootfs) > 0:
+		return fmt.Sprint("root file systems: ", r.w.rootfs)
+	case len(r.w.netns) > 0:
+		return fmt.Sprint("sandboxes: ", r.w.netns)
+	case len(r.w.volumes) > 0:
+		return fmt.Sprint("volumes: ", r.w.volumes)
+	case len(v.ContainersOn("h1")) > 0:
+		return "containers"
+	case len(v.Ports()) > 0:
+		return "ports"
+	case len(v.Volumes(nereid.Admin)) > 0:
+		return "volume records"
+	case len(dirs) > 0:
+		return fmt.Sprint("directories: ", dirs)
+	case len(files) > 0:
+		return fmt.Sprint("exec files: ", files)
+	}
+	return ""
 }
 
 // failsWith checks an error's class by its predicate, and its words.
@@ -263,15 +286,4 @@ func failsWith(t *testing.T, err error, class func(error) bool, words string) {
 	}
 	assert.Check(t, class(err), "class of %v", err)
 	assert.Check(t, strings.Contains(err.Error(), words), "got %q, want %q", err, words)
-}
-
-// awaitBehind waits for the removals in the background.
-func (r *containerRig) awaitBehind() {
-	r.t.Helper()
-	poll.WaitOn(r.t, func(poll.LogT) poll.Result {
-		if n := r.behind.Load(); n > 0 {
-			return poll.Continue("%d removals wait or are under way", n)
-		}
-		return poll.Success()
-	}, poll.WithTimeout(30*time.Second), poll.WithDelay(time.Millisecond))
 }
