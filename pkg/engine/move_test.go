@@ -90,9 +90,11 @@ func TestMove(t *testing.T) {
 	a, _ := v.Address(now.Networks["bridge"].Network, now.Networks["bridge"].Address.Addr().String())
 	assert.Equal(t, a.Host, nereid.Host("h1"))
 	w := f.host("h3").w
-	w.mu.Lock()
-	assert.Equal(t, len(w.tasks)+len(w.rootfs)+len(w.netns), 0, "nothing is left behind")
-	w.mu.Unlock()
+	eventually(t, "nothing is left behind", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.tasks)+len(w.rootfs)+len(w.netns) == 0
+	})
 	for _, h := range f.hosts {
 		eventually(t, "without reservations on "+string(h.name), func() bool {
 			h.placement.mu.Lock()
