@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -395,24 +394,4 @@ func portMap(r *state.Container) nat.PortMap {
 		ports[port] = append(ports[port], b)
 	}
 	return ports
-}
-
-// Ports is what ps shows of a container's ports, in a stable order. One that does not run has none.
-func (n *Networks) Ports(r *state.Container) []container.Port {
-	list := []container.Port{}
-	if !r.State.Running() || n.wayOf(r.Account, r.Networks).none() {
-		return list
-	}
-	m := portMap(r)
-	for _, port := range slices.Sorted(maps.Keys(m)) {
-		private, proto := uint16(port.Int()), port.Proto()
-		if len(m[port]) == 0 {
-			list = append(list, container.Port{PrivatePort: private, Type: proto})
-		}
-		for _, b := range m[port] {
-			public, _ := strconv.ParseUint(b.HostPort, 10, 16)
-			list = append(list, container.Port{IP: b.HostIP, PrivatePort: private, PublicPort: uint16(public), Type: proto})
-		}
-	}
-	return list
 }

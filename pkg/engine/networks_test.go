@@ -392,7 +392,7 @@ func TestSettings(t *testing.T) {
 	s := f.Settings(r)
 	assert.Equal(t, s.SandboxID+s.SandboxKey+s.Networks["bridge"].IPAddress, "")
 	assert.DeepEqual(t, s.Ports, nat.PortMap{})
-	assert.DeepEqual(t, f.Ports(r), []container.Port{})
+	assert.DeepEqual(t, portList(f.Settings(r)), []container.Port{})
 
 	r = f.started(r)
 	s = f.Settings(r)
@@ -403,9 +403,9 @@ func TestSettings(t *testing.T) {
 	assert.Equal(t, s.Networks["bridge"].MacAddress, "02:42:0a:81:00:02")
 	assert.Equal(t, len(s.SandboxID), 64)
 	assert.DeepEqual(t, s.Ports, nat.PortMap{"80/tcp": {{HostIP: "127.0.0.1", HostPort: "8080"}}, "443/tcp": nil})
-	assert.DeepEqual(t, f.Ports(r), []container.Port{
-		{PrivatePort: 443, Type: "tcp"},
+	assert.DeepEqual(t, portList(s), []container.Port{
 		{IP: "127.0.0.1", PrivatePort: 80, PublicPort: 8080, Type: "tcp"},
+		{PrivatePort: 443, Type: "tcp"},
 	})
 	assert.Equal(t, f.SummarySettings(r).Networks["bridge"].IPAddress, "10.129.0.2")
 

@@ -48,7 +48,7 @@ func TestInternalNetworksHaveNoWayOut(t *testing.T) {
 	r := f.started(f.container("web", on("inner"), binds("80/tcp", "", "8080")))
 	assert.Check(t, !r.Networks["inner"].Gateway.IsValid())
 	assert.Equal(t, len(r.Ports), 0)
-	assert.Equal(t, len(f.Ports(r)), 0)
+	assert.Equal(t, len(portList(f.Settings(r))), 0)
 }
 
 func TestAnotherRouterForAGateway(t *testing.T) {

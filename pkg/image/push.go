@@ -273,20 +273,18 @@ func (r *Repository) MountFrom(paths map[digest.Digest]string) {
 
 // startUpload returns where a blob is to be sent to, or else the repository that the registry took it from.
 func (r *Repository) startUpload(ctx context.Context, d digest.Digest) (to, from string, err error) {
-	m, ok := r.mounts[d]
-	if !ok {
-		to, _, err = r.askUpload(ctx, d, nil)
-		return to, "", err
+	if m, ok := r.mounts[d]; ok {
+		asking := *r
+		asking.auth = m.auth
+		to, mounted, err := asking.askUpload(ctx, d, url.Values{"mount": {d.String()}, "from": {m.path}})
+		switch {
+		case mounted:
+			return "", m.path, nil
+		case err == nil || ctx.Err() != nil:
+			return to, "", err
+		} // or the user may not read there
 	}
-	asking := *r
-	asking.auth = m.auth
-	to, mounted, err := asking.askUpload(ctx, d, url.Values{"mount": {d.String()}, "from": {m.path}})
-	switch {
-	case mounted:
-		return "", m.path, nil
-	case err != nil && ctx.Err() == nil: // the user may not read there
-		to, _, err = r.askUpload(ctx, d, nil)
-	}
+	to, _, err = r.askUpload(ctx, d, nil)
 	return to, "", err
 }
 

@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -86,12 +87,12 @@ func succeeds(t *testing.T, what string, try func() error) {
 // until polls for what a watch brings.
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	poll.WaitOn(t, func(poll.LogT) poll.Result {
-		if cond() {
-			return poll.Success()
+	succeeds(t, what, func() error {
+		if !cond() {
+			return errors.New("it is not so")
 		}
-		return poll.Continue("not yet: %s", what)
-	}, poll.WithTimeout(patience), poll.WithDelay(2*time.Millisecond))
+		return nil
+	})
 }
 
 func TestTwoHostsSeeEachOther(t *testing.T) {
