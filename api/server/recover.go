@@ -78,15 +78,16 @@ func (t *tracked) FlushError() error {
 // Flush is FlushError for those who know http.Flusher only.
 func (t *tracked) Flush() { _ = t.FlushError() }
 
-// Hijack hands the connection over; the server closes it when it stops.
+// Hijack hands the connection over, on which the first write is the head of the answer; the server closes it when it
+// stops.
 func (t *tracked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(t.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	t.conn, t.status = conn, http.StatusSwitchingProtocols
-	t.running.took(conn)
-	return conn, rw, nil
+	t.conn, t.status = alone(conn), http.StatusSwitchingProtocols
+	t.running.took(t.conn)
+	return t.conn, rw, nil
 }
 
 // Unwrap lets http.ResponseController find deadlines and full duplex.

@@ -224,6 +224,10 @@ def attach(c):
     eq(s._sock.recv(4096), b"\x01\x00\x00\x00\x00\x00\x00\x05ping\n")
     s.close()
     b.remove(force=True)
+    b = c.containers.run(IMAGE, "echo said", name="told", detach=True)
+    b.wait()
+    eq(b.attach(logs=True), b"said\n")  # read by another way than the head, with which it must not come
+    b.remove()
 
 
 @case

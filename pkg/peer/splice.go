@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -43,15 +44,13 @@ func splice(ctx context.Context, w http.ResponseWriter, res *http.Response, host
 	return nil
 }
 
-// writeHead sends the host's answer as it came.
+// writeHead sends the host's answer as it came, in one write.
 func writeHead(c net.Conn, res *http.Response) error {
-	if _, err := fmt.Fprintf(c, "HTTP/1.1 %s\r\n", res.Status); err != nil {
-		return err
-	}
-	if err := res.Header.Write(c); err != nil {
-		return err
-	}
-	_, err := io.WriteString(c, "\r\n")
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %s\r\n", res.Status)
+	_ = res.Header.Write(&b) // a buffer takes all
+	b.WriteString("\r\n")
+	_, err := c.Write(b.Bytes())
 	return err
 }
 
