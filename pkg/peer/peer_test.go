@@ -331,6 +331,19 @@ func TestForwardARequest(t *testing.T) {
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 }
 
+// TestForwardAnEmptyAnswer: a disconnect answers nothing at all, and the endpoint did not wait to see it.
+func TestForwardAnEmptyAnswer(t *testing.T) {
+	r := newRig(t, func(http.ResponseWriter, *http.Request) {})
+	req, err := http.NewRequestWithContext(testContext(t), http.MethodPost, "http://"+r.endpoint+"/v1.51/networks/x/disconnect", nil)
+	assert.NilError(t, err)
+	res, err := http.DefaultTransport.RoundTrip(req)
+	assert.NilError(t, err)
+	defer res.Body.Close()
+	assert.Equal(t, res.StatusCode, http.StatusOK)
+	assert.DeepEqual(t, r.h1.waited, []int64{9})
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}
+
 // TestForwardAStream wants each piece as it comes, and nothing to go on when the client goes.
 func TestForwardAStream(t *testing.T) {
 	next, ended := make(chan struct{}), make(chan struct{})

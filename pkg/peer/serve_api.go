@@ -21,7 +21,9 @@ func InStep(next http.Handler, shown Shown) http.Handler {
 				return
 			}
 		}
-		next.ServeHTTP(&stamping{ResponseWriter: w, shown: shown}, r)
+		s := &stamping{ResponseWriter: w, shown: shown}
+		next.ServeHTTP(s, r)
+		s.stamp() // an answer without a body begins when the handler is done
 	})
 }
 
@@ -32,11 +34,15 @@ type stamping struct {
 	begun bool
 }
 
-func (s *stamping) WriteHeader(code int) {
+func (s *stamping) stamp() {
 	if !s.begun {
 		s.begun = true
 		s.Header().Set(revisionHeader, strconv.FormatInt(s.shown.Shown(), 10))
 	}
+}
+
+func (s *stamping) WriteHeader(code int) {
+	s.stamp()
 	s.ResponseWriter.WriteHeader(code)
 }
 
