@@ -200,6 +200,9 @@ func (b *Builder) learn(c state.Change, d *dirt) {
 // Those that come with or after their network know it.
 func (d *dirt) networkOf(b *Builder, n *state.Network) {
 	for key, c := range b.containers {
+		if c.container == nil {
+			continue // it went in the same change
+		}
 		for _, e := range c.container.Networks {
 			if e != nil && e.Network == n.ID {
 				d.containers[key] = true

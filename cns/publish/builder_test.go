@@ -102,6 +102,14 @@ func TestChangesFollowTheState(t *testing.T) {
 	assert.Equal(t, set.Lookup("3.2.1.10.in-addr.arpa.", record.PTR).Verdict, zone.NXDomain)
 }
 
+// TestContainerAndItsNetworkGoTogether: both were removed while the zones before were being made, and the daemon died of it.
+func TestContainerAndItsNetworkGoTogether(t *testing.T) {
+	b := newBuilder(t)
+	c, n := web(func(*state.Container) {}), bridge()
+	b.Apply([]state.Change{{New: n}, {New: c}}, 1)
+	assert.Equal(t, verdicts(b.Apply([]state.Change{{Old: c}, {Old: n}}, 2)), "NXDomain NXDomain")
+}
+
 func TestReverseZoneIsOursWhileANetworkIsInIt(t *testing.T) {
 	b := newBuilder(t)
 	second := bridge()
