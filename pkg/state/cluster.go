@@ -73,10 +73,15 @@ func (s *Store) Servers(ctx context.Context) ([]Server, error) {
 
 func peerOf(m *etcdserverpb.Member) string { return strings.Join(m.PeerURLs, ",") }
 
+// members asks again when an election came in between: who takes a dead server out does so just then.
 func (s *Store) members(ctx context.Context) ([]*etcdserverpb.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	resp, err := s.client.MemberList(ctx)
+	for errors.Is(err, rpctypes.ErrLeaderChanged) && ctx.Err() == nil {
+		pause(ctx, rewatchFirst)
+		resp, err = s.client.MemberList(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list the servers of the state: %w", classify(err))
 	}
