@@ -175,7 +175,7 @@ func TestFleetOfFiveServers(t *testing.T) {
 		written++
 		for _, h := range f.Hosts {
 			if h != at && h.Answers() {
-				h.Docker(t, "volume", "inspect", name)
+				fleetwide(t, h.Name+" sees it", func() bool { return h.Try(t, "volume", "inspect", name).Code == 0 })
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"gotest.tools/v3/assert"
@@ -21,10 +22,18 @@ import (
 	"github.com/nereid-paas/nereid/pkg/nereid"
 )
 
-// where tells the host of a container.
-func where(t *testing.T, from *lab.Host, name string) string {
+// where tells the host of a container. A host that is asked for what was made at another one knows it a moment later.
+func where(t *testing.T, from *lab.Host, name string) (host string) {
 	t.Helper()
-	return from.Docker(t, "inspect", "-f", "{{.Node.Name}}", name)
+	eventually(t, 30*time.Second, func() error {
+		r := from.Try(t, "inspect", "-f", "{{.Node.Name}}", name)
+		if r.Code != 0 {
+			return fmt.Errorf("%s", r.Combined())
+		}
+		host = strings.TrimSpace(r.Stdout)
+		return nil
+	})
+	return host
 }
 
 // blobs counts what a host has of images.
@@ -127,7 +136,7 @@ func TestFleetPlacement(t *testing.T) {
 		h1.Docker(t, "volume", "rm", "away")
 		_, err = os.Stat(data)
 		assert.Assert(t, os.IsNotExist(err))
-		assert.Equal(t, h2.Docker(t, "volume", "ls", "-q", "--filter", "name=away"), "")
+		fleetwide(t, "it is gone", func() bool { return h2.Docker(t, "volume", "ls", "-q", "--filter", "name=away") == "" })
 	})
 	t.Run("a bind mount means the endpoint", func(t *testing.T) {
 		dir := t.TempDir()
@@ -162,23 +171,27 @@ func TestFleetPlacement(t *testing.T) {
 		assert.Assert(t, is.Contains(r.Stderr, "2 of 3 hosts do not have volume late: its data is on "+h2.Name))
 		f.MendLink(t, h2)
 		fleetwide(t, "it is back", func() bool { return h1.Try(t, "create", "-v", "late:/data", "busybox").Code == 0 })
+		fleetwide(t, "for all", func() bool { return !strings.Contains(h3.Nereid(t, "host", "ls"), "unreachable") })
 	})
 	t.Run("an image goes from all hosts", func(t *testing.T) {
 		img := lab.AddLayer(t, lab.Busybox(t), []lab.File{{Name: "new", Body: strings.Repeat("x", 2<<20)}})
 		h2.Load(t, "other:1", img)
+		allHave(t, f, "other:1")
 		for _, h := range f.Hosts {
 			assert.Equal(t, h1.Docker(t, "run", "--rm", "-e", onHost(h), "other:1", "sh", "-c", "wc -c < /new"), fmt.Sprint(2<<20))
 		}
 		h2.Load(t, "mounted:1", lab.AddLayer(t, lab.Busybox(t), []lab.File{{Name: "new", Body: strings.Repeat("y", 2<<20)}}))
+		allHave(t, f, "mounted:1")
 		assert.Equal(t, h1.Docker(t, "run", "--rm", "-e", onHost(h3), "--mount", "type=image,source=mounted:1,target=/m", "busybox", "sh", "-c", "wc -c < /m/new"), fmt.Sprint(2<<20))
 		h3.Docker(t, "rmi", "other:1", "mounted:1")
 		for _, h := range f.Hosts {
-			assert.Equal(t, h.Docker(t, "images", "-q", "other"), "")
+			fleetwide(t, "it is gone", func() bool { return h.Docker(t, "images", "-q", "other") == "" })
 		}
 	})
 	t.Run("what one host commits another runs, and saves", func(t *testing.T) {
 		h2.Docker(t, "exec", "web0", "touch", "/made")
 		h2.Docker(t, "commit", "web0", "made:1")
+		allHave(t, f, "made:1")
 		for _, h := range f.Hosts[:2] {
 			assert.Equal(t, h3.Docker(t, "run", "--rm", "-e", onHost(h), "made:1", "ls", "/made"), "/made")
 			h.Docker(t, "save", "-o", filepath.Join(t.TempDir(), "made.tar"), "made:1")

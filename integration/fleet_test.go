@@ -33,7 +33,16 @@ func fleetOf(t *testing.T, o lab.FleetOptions) *lab.Fleet {
 	t.Helper()
 	f := lab.NewFleet(t, o)
 	f.Hosts[0].Load(t, "busybox:latest", lab.Busybox(t))
+	allHave(t, f, "busybox:latest")
 	return f
+}
+
+// allHave waits until every host knows an image that one of them was given.
+func allHave(t *testing.T, f *lab.Fleet, ref string) {
+	t.Helper()
+	for _, h := range f.Hosts {
+		fleetwide(t, h.Name+" knows "+ref, func() bool { return h.Try(t, "image", "inspect", ref).Code == 0 })
+	}
 }
 
 // TestFleetMatrix runs every verb from one endpoint on containers of its own host and of another, which must not show,
@@ -158,6 +167,7 @@ func everyVerb(t *testing.T, from, owner *lab.Host, name string) {
 
 	// A container in the foreground, input, output and exit code, where the docker client attaches before it starts.
 	owner.Docker(t, "create", "-i", "--name", name, "-e", "constraint:node=="+owner.Name, "busybox", "sh", "-c", "read x; echo got $x; echo err >&2; exit 3")
+	assert.Equal(t, where(t, from, name), owner.Name)
 	r := from.TryWith(t, lab.Cmd{Stdin: "word\n"}, "start", "-ai", name)
 	assert.Equal(t, r.Code, 3, r.Combined())
 	assert.Equal(t, r.Stdout, "got word\n")
@@ -244,7 +254,7 @@ func TestFleetLosesADaemon(t *testing.T) {
 	serveOn(t, h1, h2, "there", "-p", "8080:80")
 	h1.Docker(t, "stop", "-t", "0", "there")
 	h1.Docker(t, "rm", "there")
-	assert.Equal(t, status(h2), "")
+	fleetwide(t, "all know that it is gone", func() bool { return status(h2) == "" })
 }
 
 // TestFleetWithoutQuorum loses two of three servers: the last one answers what it knows, and says what it cannot do.
@@ -288,7 +298,7 @@ func TestFleetWithoutQuorum(t *testing.T) {
 	h1.Stop(t)
 	h1.Start(t)
 	h4 := f.Add(t, true)
-	assert.Equal(t, strings.Count(h4.Nereid(t, "host", "ls"), " server "), 2)
+	fleetwide(t, "it sees two servers", func() bool { return strings.Count(h4.Nereid(t, "host", "ls"), " server ") == 2 })
 	assert.Equal(t, h4.Docker(t, "exec", "here", "echo", "hi"), "hi")
 }
 
@@ -299,8 +309,7 @@ func TestFleetGrowsAndShrinks(t *testing.T) {
 	h1, h2 := f.Hosts[0], f.Hosts[1]
 	h3 := f.Add(t, true)
 	h4 := f.Add(t, true)
-	out := h2.Nereid(t, "host", "ls")
-	assert.Equal(t, strings.Count(out, " server "), 3, out)
+	fleetwide(t, "all see three servers", func() bool { return strings.Count(h2.Nereid(t, "host", "ls"), " server ") == 3 })
 
 	// A host that is no server goes on when the first server is gone for good. It is taken out at once, in the middle of the
 	// election that its end brings.
