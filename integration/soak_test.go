@@ -441,8 +441,8 @@ func (s *soak) inventory(t *testing.T) map[string]string {
 	inv["namespaces"] = tree(filepath.Join(s.host.Dir, "exec", "netns"))
 	inv["leases"], inv["tasks"] = s.containerd(t)
 	m := s.metrics(t)
-	inv["goroutines"] = fmt.Sprint(int(m["go_goroutines"]) / 10) // those that come and go
-	inv["descriptors"] = fmt.Sprint(int(m["process_open_fds"]) / 10)
+	inv["goroutines"] = fmt.Sprint(int(m["go_goroutines"]))
+	inv["descriptors"] = fmt.Sprint(int(m["process_open_fds"]))
 	return inv
 }
 
