@@ -72,14 +72,17 @@ func wantNumbers(t *testing.T, out string, n int) {
 
 func TestExitWhileAwayIsSeen(t *testing.T) {
 	h := lab.NewWithBusybox(t)
-	h.Docker(t, "run", "-d", "--name", "ends", "busybox", "sh", "-c", "sleep 1; echo last words; exit 9")
+	h.Docker(t, "run", "-d", "--name", "ends", "busybox", "sh", "-c", "while ! test -e /go; do sleep 0.1; done; echo last words; exit 9")
 	h.Docker(t, "run", "-d", "--name", "host", "busybox", "sleep", "600")
-	h.Docker(t, "exec", "-d", "host", "sh", "-c", "sleep 1; exit 4")
+	h.Docker(t, "exec", "-d", "host", "sh", "-c", "while ! test -e /go; do sleep 0.1; done; exit 4")
 	since := fmt.Sprint(time.Now().Add(-2 * time.Second).Unix())
-	shim := h.Docker(t, "inspect", "-f", "{{.State.Pid}}", "ends")
+	both := strings.Fields(h.Docker(t, "inspect", "-f", "{{.State.Pid}}", "ends", "host"))
 	h.Kill9(t)
-	eventually(t, 10*time.Second, func() error {
-		if _, err := os.Stat("/proc/" + shim); err == nil {
+	for _, pid := range both {
+		assert.NilError(t, os.WriteFile("/proc/"+pid+"/root/go", nil, 0o600))
+	}
+	eventually(t, 30*time.Second, func() error {
+		if _, err := os.Stat("/proc/" + both[0]); err == nil {
 			return fmt.Errorf("it still runs")
 		}
 		return nil
