@@ -45,7 +45,7 @@ func TestKill9LosesNothing(t *testing.T) {
 	for i := range n {
 		name := fmt.Sprint("w", i)
 		assert.Equal(t, h.Docker(t, "wait", name), "7")
-		wantNumbers(t, h.Docker(t, "logs", name), 30000)
+		eventually(t, 30*time.Second, func() error { return numbered(h.Docker(t, "logs", name), 30000) })
 	}
 	eventually(t, 20*time.Second, func() error {
 		if r := h.Try(t, "inspect", "removed"); r.Code == 0 {
@@ -58,16 +58,18 @@ func TestKill9LosesNothing(t *testing.T) {
 	})
 }
 
-// wantNumbers wants the lines 1 to n, each once, in order.
-func wantNumbers(t *testing.T, out string, n int) {
-	t.Helper()
+// numbered wants the lines 1 to n, each once, in order.
+func numbered(out string, n int) error {
 	lines := strings.Fields(out)
 	for i, l := range lines {
 		if l != fmt.Sprint(i+1) {
-			t.Fatalf("line %d is %q (of %d)", i+1, l, len(lines))
+			return fmt.Errorf("line %d is %q (of %d)", i+1, l, len(lines))
 		}
 	}
-	assert.Equal(t, len(lines), n)
+	if len(lines) != n {
+		return fmt.Errorf("%d lines of %d", len(lines), n)
+	}
+	return nil
 }
 
 func TestExitWhileAwayIsSeen(t *testing.T) {

@@ -5,6 +5,7 @@ package integration
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -83,6 +84,8 @@ func TestFleetMatrix(t *testing.T) {
 		assert.NilError(t, wait.Start())
 		logs := h1.Command(t.Context(), "logs", "-f", "lost")
 		assert.NilError(t, logs.Start())
+		connected(t, wait)
+		connected(t, logs)
 		f.CutLink(t, h3)
 		fleetwide(t, "ps says so", func() bool {
 			return strings.Contains(h1.Docker(t, "ps", "--filter", "name=lost", "--format", "{{.Status}}"), "(host "+h3.Name+" unreachable)")
@@ -116,6 +119,20 @@ func TestFleetMatrix(t *testing.T) {
 	})
 }
 
+// connected waits until a command has a connection: its request is on its way then.
+func connected(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	eventually(t, 30*time.Second, func() error {
+		open, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Process.Pid))
+		for _, fd := range open {
+			if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
+				return nil
+			}
+		}
+		return fmt.Errorf("%v has no connection yet", c.Args)
+	})
+}
+
 // everyVerb runs the verbs on one running container, from an endpoint.
 func everyVerb(t *testing.T, from, owner *lab.Host, name string) {
 	t.Helper()
@@ -126,13 +143,13 @@ func everyVerb(t *testing.T, from, owner *lab.Host, name string) {
 		{name: "ps", args: "ps --filter name=" + name + " --format '{{.Names}} {{.State}}'", out: name + " running"},
 		{name: "inspect", args: "inspect -f {{.State.Running}} " + name, out: "true"},
 		{name: "inspect -s", args: "inspect -s -f '{{if .SizeRw}}sized{{end}}' " + name, out: "sized"},
-		{name: "logs", args: "logs " + name, out: "hello"},
+		{name: "logs", args: "logs " + name, out: "hello", again: true},
 		{name: "exec", args: "exec " + name + " echo hi", out: "hi"},
 		{name: "exec with input", args: "exec -i " + name + " sh -c 'cat; echo end'", stdin: "a\nb\n", out: "a\nb\nend"},
 		{name: "exec's code", args: "exec " + name + " sh -c 'exit 5'", code: 5},
 		{name: "exec with a terminal", args: "exec -t " + name + " tty", out: "~/dev/pts/"},
 		{name: "top", args: "top " + name, out: "~sleep"},
-		{name: "stats", args: "stats --no-stream --format {{.Name}} " + name, out: name},
+		{name: "stats", args: "stats --no-stream --format {{.Name}} " + name, out: name, again: true}, // dashes when the client has waited for two seconds in vain
 		{name: "diff", args: "diff " + name, out: ""},
 		{name: "port", args: "port " + name, out: ""},
 		{name: "cp in", args: "cp " + file + " " + name + ":/tmp/file"},
@@ -149,7 +166,7 @@ func everyVerb(t *testing.T, from, owner *lab.Host, name string) {
 		{name: "attach without input", args: "attach --no-stdin --sig-proxy=false nosuch", code: 1, stderr: "No such container: nosuch"},
 		{name: "restart", args: "restart -t 5 " + name, out: name},
 		{name: "it listens again", args: "exec " + name + " sh -c 'until grep -q SigCgt:.*[4567cdef]...$ /proc/1/status; do sleep 0.1; done'"},
-		{name: "stop", args: "stop -t 5 " + name, out: name},
+		{name: "stop", args: "stop -t 30 " + name, out: name},
 		{name: "stopped", args: "inspect -f {{.State.ExitCode}} " + name, out: "7"},
 		{name: "wait", args: "wait " + name, out: "7"},
 		{name: "start", args: "start " + name, out: name},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -160,10 +161,15 @@ func TestNamespaces(t *testing.T) {
 	h.Docker(t, "run", "-d", "--network", "none", "--name", "shareable", "--ipc", "shareable", "busybox", "sleep", "600")
 	h.Docker(t, "create", "--network", "none", "--name", "stopped", "--ipc", "shareable", "busybox", "true")
 	t.Cleanup(func() { // Docker leaves a parent that the user named, and so do we
-		below, _ := filepath.Glob("/sys/fs/cgroup/*/nereid-" + h.Name + "/below")
-		for _, dir := range append(below, "/sys/fs/cgroup/nereid-"+h.Name+"/below") {
-			_ = os.Remove(dir)
-		}
+		eventually(t, 30*time.Second, func() error { // the container in it goes behind its record
+			below, _ := filepath.Glob("/sys/fs/cgroup/*/nereid-" + h.Name + "/below")
+			for _, dir := range append(below, "/sys/fs/cgroup/nereid-"+h.Name+"/below") {
+				if err := os.Remove(dir); err != nil && !os.IsNotExist(err) {
+					return err
+				}
+			}
+			return nil
+		})
 	})
 	run := "run --rm --network none "
 	runCases(t, h, []cliCase{

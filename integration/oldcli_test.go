@@ -39,11 +39,11 @@ func TestOldCLI(t *testing.T) {
 		{name: "ps", args: "ps --format '{{.Names}} {{.Image}} {{.Ports}}'", out: "web busybox 127.0.0.1:8099->80/tcp"},
 		{name: "ps with a filter", args: "ps -aq -f label=tier=back", out: ""},
 		{name: "port", args: "port web", out: "80/tcp -> 127.0.0.1:8099"},
-		{name: "logs", args: "logs web", out: "started"},
+		{name: "logs", args: "logs web", out: "started", again: true},
 		{name: "exec", args: "exec -e A=1 -w /tmp web sh -c 'echo $A $PWD'", out: "1 /tmp"},
 		{name: "exec's exit code", args: "exec web sh -c 'exit 3'", code: 3},
 		{name: "top", args: "top web -o pid,comm", out: "~sleep"},
-		{name: "stats", args: "stats --no-stream --format '{{.Name}} {{.PIDs}}' web", out: "web 2"},
+		{name: "stats", args: "stats --no-stream --format '{{.Name}} {{.PIDs}}' web", out: "web 2", again: true}, // dashes when the client has waited for two seconds in vain
 		{name: "copy in", args: "cp " + file + " web:/tmp/copied", out: ""},
 		{name: "copied", args: "exec web cat /tmp/copied", out: "content"},
 		{name: "copy out", args: "cp web:/etc/passwd " + dir, out: ""},

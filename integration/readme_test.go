@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
-	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/nereid-paas/nereid/integration/lab"
 )
@@ -52,21 +51,20 @@ func TestReadme(t *testing.T) {
 			case strings.HasPrefix(line, "docker logs -f"):
 				typed = "timeout 1 " + line + " || true"
 			}
-			var out string
-			eventually(t, 20*time.Second, func() error {
-				r := h.Shell(t, root, typed)
-				out = r.Combined()
-				if r.Code != 0 {
-					return &lineError{line, out}
-				}
-				return nil
-			})
+			var wanted string
 			for start, text := range want {
 				if strings.HasPrefix(line, start) {
-					assert.Assert(t, is.Contains(out, text), line)
+					wanted = text
 					seen++
 				}
 			}
+			eventually(t, 60*time.Second, func() error { // what listens and what is published does so in a moment
+				r := h.Shell(t, root, typed)
+				if r.Code != 0 || !strings.Contains(r.Combined(), wanted) {
+					return &lineError{line, r.Combined()}
+				}
+				return nil
+			})
 		}
 	}
 	assert.Equal(t, seen, len(want), "the README lacks a command that this test knows")

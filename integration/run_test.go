@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
-	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/nereid-paas/nereid/integration/lab"
 )
@@ -23,6 +22,7 @@ type cliCase struct {
 	out    string // exact standard output, trimmed; "~x" wants x in it
 	stderr string // in standard error
 	code   int
+	again  bool // it is asked again until it is so: for what is true a moment later
 }
 
 func runCases(t *testing.T, h *lab.Host, cases []cliCase) {
@@ -35,17 +35,31 @@ func runCasesWith(t *testing.T, h *lab.Host, program string, cases []cliCase) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			r := h.TryWith(t, lab.Cmd{Program: program, Stdin: c.stdin}, split(c.args)...)
-			assert.Equal(t, r.Code, c.code, "%s\n%s", c.args, r.Combined())
-			out := strings.TrimSpace(r.Stdout)
-			if part, ok := strings.CutPrefix(c.out, "~"); ok {
-				assert.Assert(t, is.Contains(out, part))
-			} else {
-				assert.Equal(t, out, c.out, "%s", r.Stderr)
+			ask := func() lab.Result { return h.TryWith(t, lab.Cmd{Program: program, Stdin: c.stdin}, split(c.args)...) }
+			if c.again {
+				eventually(t, 30*time.Second, func() error { return c.check(ask()) })
+				return
 			}
-			assert.Assert(t, is.Contains(r.Stderr, c.stderr))
+			assert.NilError(t, c.check(ask()))
 		})
 	}
+}
+
+// check tells what of a command's result is not what a user must see.
+func (c cliCase) check(r lab.Result) error {
+	out := strings.TrimSpace(r.Stdout)
+	part, within := strings.CutPrefix(c.out, "~")
+	switch {
+	case r.Code != c.code:
+		return fmt.Errorf("%s\nended with %d, not %d: %s", c.args, r.Code, c.code, r.Combined())
+	case within && !strings.Contains(out, part):
+		return fmt.Errorf("%s\n%q is not in %q; %s", c.args, part, out, r.Stderr)
+	case !within && out != c.out:
+		return fmt.Errorf("%s\nprints %q, not %q; %s", c.args, out, c.out, r.Stderr)
+	case !strings.Contains(r.Stderr, c.stderr):
+		return fmt.Errorf("%s\n%q is not among its errors: %q", c.args, c.stderr, r.Stderr)
+	}
+	return nil
 }
 
 // split cuts a command line at spaces, keeping '…' together.

@@ -3,10 +3,12 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 
@@ -29,8 +31,12 @@ func quotaDisk(t *testing.T) string {
 		}
 	}
 	t.Cleanup(func() {
-		out, err := exec.Command("umount", at).CombinedOutput()
-		assert.Check(t, err, string(out))
+		eventually(t, 30*time.Second, func() error { // the kernel ends mount namespaces of containers in its own time
+			if out, err := exec.Command("umount", at).CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		})
 	})
 	return at
 }

@@ -125,7 +125,10 @@ func TestAttach(t *testing.T) {
 
 func TestLogs(t *testing.T) {
 	h := lab.NewWithBusybox(t)
-	h.Docker(t, "run", "--name", "ll", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; sleep 0.3; echo oops >&2")
+	h.Docker(t, "run", "-d", "--name", "ll", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; while ! test -e /go; do sleep 0.1; done; echo oops >&2")
+	eventuallyLogged(t, h, "ll", "line 5") // what is said on two streams has no order
+	h.Docker(t, "exec", "ll", "touch", "/go")
+	h.Docker(t, "wait", "ll")
 	h.Docker(t, "run", "-t", "--name", "tty", "busybox", "echo", "from a tty")
 	h.Docker(t, "run", "--name", "long", "busybox", "sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; printf unfinished")
 	runCases(t, h, []cliCase{
