@@ -62,7 +62,7 @@ func TestHealthFlags(t *testing.T) {
 		{"none", "run -d busybox sleep 600", "", 0, ""},
 		{"command", quick + "--health-cmd 'echo out; echo err >&2' busybox sleep 600", "healthy", 0, "~out\n"},
 		{"failure", quick + "--health-retries 1 --health-cmd 'echo no; exit 3' busybox sleep 600", "unhealthy", 3, "no\n"},
-		{"over its time", quick + "--health-retries 1 --health-timeout 200ms --health-cmd 'echo slow; sleep 60' busybox sleep 600", "unhealthy", -1, "Health check exceeded timeout (200ms): slow\n"},
+		{"over its time", quick + "--health-retries 1 --health-timeout 3s --health-cmd 'echo slow; sleep 60' busybox sleep 600", "unhealthy", -1, "Health check exceeded timeout (3s): slow\n"},
 		{"of the image", "run -d checked sleep 600", "unhealthy", 2, "image\n"},
 		{"of the image, turned off", "run -d --no-healthcheck checked sleep 600", "", 0, ""},
 		{"of the image, another command", "run -d --health-cmd true checked sleep 600", "healthy", 0, ""},

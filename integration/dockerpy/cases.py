@@ -132,9 +132,9 @@ def a_life(c):
     eq(b.status, "paused")
     b.unpause()
     b.rename("lived")
-    b.restart(timeout=5)
+    b.restart(timeout=60)  # its stop signal ends it at once; told of late, it would be killed again
     b.kill(signal="CONT")
-    b.stop(timeout=1)
+    b.stop(timeout=60)
     eq(b.wait()["StatusCode"], 137)
     b.reload()
     eq((b.status, b.name), ("exited", "lived"))
@@ -258,7 +258,7 @@ def watching(c):
     waiter = threading.Thread(target=lambda: got.update(b.wait()))
     waiter.start()
     b.kill()
-    waiter.join(20)
+    waiter.join(60)
     eq(got["StatusCode"], 137)
     b.remove()
 
