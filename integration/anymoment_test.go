@@ -46,14 +46,14 @@ func TestKill9AtAnyMoment(t *testing.T) {
 		cancel()
 		done()
 		h.Start(t)
-		eventually(t, 20*time.Second, func() error { return b.check(t) })
+		eventually(t, 30*time.Second, func() error { return b.check(t) })
 		if round%2 == 0 {
 			continue // the next burst goes on with what there is
 		}
 		if ids := strings.Fields(h.Docker(t, "ps", "-aq")); len(ids) > 0 {
 			h.Docker(t, append([]string{"rm", "-fv"}, ids...)...)
 		}
-		eventually(t, 10*time.Second, func() error { return b.check(t) })
+		eventually(t, 30*time.Second, func() error { return b.check(t) })
 		assert.Equal(t, h.Docker(t, "ps", "-aq"), "")
 		assert.Equal(t, h.Records(t), records)
 	}

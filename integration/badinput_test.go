@@ -121,7 +121,7 @@ func TestBadInput(t *testing.T) {
 		a.ask(204, "POST /containers/bytes/start")
 		a.ask(204, "DELETE /containers/bytes?v=1&force=1")
 	})
-	eventually(t, 20*time.Second, func() error { return differ(before, inventory(t, h)) })
+	eventually(t, 30*time.Second, func() error { return differ(before, inventory(t, h)) })
 }
 
 // execOnce has the host make what its first exec makes and all others share.
@@ -148,7 +148,7 @@ func together(t *testing.T, h *lab.Host, method, path string, body any) (statuse
 			assert.Check(t, err)
 			req.Header.Set("Content-Type", "application/json")
 			client := h.Client()
-			client.Timeout = 60 * time.Second
+			client.Timeout = 3 * time.Minute // each waits for all before it
 			<-start
 			res, err := client.Do(req)
 			if !assert.Check(t, err) {

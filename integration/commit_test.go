@@ -29,7 +29,7 @@ func TestCommit(t *testing.T) {
 	h.Docker(t, "pause", "paused")
 	h.Docker(t, "run", "--name", "ended", "busybox", "touch", "/made")
 	h.Docker(t, "create", "--name", "new", "busybox", "true")
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if r := h.Try(t, "exec", "up", "ls", "/data/x"); r.Code != 0 {
 			return fmt.Errorf("%s", r.Combined())
 		}

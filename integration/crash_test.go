@@ -47,7 +47,7 @@ func TestKill9LosesNothing(t *testing.T) {
 		assert.Equal(t, h.Docker(t, "wait", name), "7")
 		eventually(t, 30*time.Second, func() error { return numbered(h.Docker(t, "logs", name), 30000) })
 	}
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if r := h.Try(t, "inspect", "removed"); r.Code == 0 {
 			return fmt.Errorf("a --rm container that ended while the daemon was away is still there")
 		}
@@ -90,14 +90,14 @@ func TestExitWhileAwayIsSeen(t *testing.T) {
 		return nil
 	})
 	h.Start(t)
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if got := h.Docker(t, "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "ends"); got != "exited 9" {
 			return fmt.Errorf("it is %s", got)
 		}
 		return nil
 	})
 	assert.Equal(t, h.Docker(t, "logs", "ends"), "last words")
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		ev := h.Docker(t, "events", "--since", since, "--until", "0s", "--filter", "event=exec_die", "--format", "{{.Actor.Attributes.exitCode}}")
 		if ev != "4" {
 			return fmt.Errorf("exec_die told %q", ev)

@@ -44,7 +44,7 @@ func TestExecElsewhere(t *testing.T) {
 	id := made.ID
 	a.ask(200, "POST /exec/"+id+"/start", object{"Detach": true})
 	var inspected string
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		inspected = string(a.ask(200, "GET /exec/"+id+"/json").body)
 		if !strings.Contains(inspected, `"ExitCode":7`) {
 			return fmt.Errorf("%s", inspected)

@@ -26,7 +26,7 @@ func fleetwide(t *testing.T, what string, cond func() bool) {
 			return poll.Success()
 		}
 		return poll.Continue("not yet: %s", what)
-	}, poll.WithTimeout(60*time.Second), poll.WithDelay(100*time.Millisecond))
+	}, poll.WithTimeout(2*time.Minute), poll.WithDelay(100*time.Millisecond))
 }
 
 // fleetOf starts a fleet that has busybox.

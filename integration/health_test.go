@@ -125,7 +125,7 @@ func TestHealthOverALife(t *testing.T) {
 	assert.Equal(t, awaitHealth(t, h, "web", "healthy").FailingStreak, 0)
 	assert.Assert(t, is.Regexp(regexp.MustCompile(`^Up .* \(healthy\)$`), status()))
 	assert.Equal(t, filtered("healthy"), "web")
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if !serves(t, h, "site") {
 			return fmt.Errorf("a healthy container is not served")
 		}

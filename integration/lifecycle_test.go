@@ -97,7 +97,7 @@ func TestRestartPolicies(t *testing.T) {
 	h.Docker(t, "run", "-d", "--name", "twice", "--restart", "on-failure:2", "busybox", "false")
 	h.Docker(t, "run", "-d", "--name", "fine", "--restart", "on-failure", "busybox", "true")
 	h.Docker(t, "run", "-d", "--name", "always", "--restart", "always", "busybox", "sh", "-c", "sleep 0.2")
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		got := h.Docker(t, "inspect", "-f", "{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}", "twice")
 		if got != "2 exited 1" {
 			return fmt.Errorf("twice is %q", got)
@@ -105,7 +105,7 @@ func TestRestartPolicies(t *testing.T) {
 		return nil
 	})
 	assert.Equal(t, h.Docker(t, "inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "fine"), "0 exited")
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if n := h.Docker(t, "inspect", "-f", "{{.RestartCount}}", "always"); n == "0" || n == "1" {
 			return fmt.Errorf("restarted %s times", n)
 		}
@@ -149,7 +149,7 @@ func TestEventsInOrder(t *testing.T) {
 
 func TestEventsLive(t *testing.T) {
 	h := lab.NewWithBusybox(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := h.Command(ctx, "events", "--filter", "event=die", "--format", "{{.Actor.Attributes.exitCode}}")
 	out, err := cmd.StdoutPipe()

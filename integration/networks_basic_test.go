@@ -125,7 +125,7 @@ func TestUserNetworks(t *testing.T) {
 		"disconnect", "connect", "disconnect", "connect", // web off and on, and its restart
 		"disconnect", "disconnect", "disconnect", "destroy",
 	}, "\n")
-	eventually(t, 10*time.Second, func() error { // --until counts in whole seconds
+	eventually(t, 30*time.Second, func() error { // --until counts in whole seconds
 		got := h.Docker(t, "events", "--since", "10m", "--until", "0s", "--filter", "type=network", "--filter", "network="+blue, "--format", "{{.Action}}")
 		if got != want {
 			return fmt.Errorf("events of network blue: %s", got)

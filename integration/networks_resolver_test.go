@@ -154,7 +154,7 @@ func TestResolverTable(t *testing.T) {
 	})
 	t.Run("replicas in another order each time", func(t *testing.T) {
 		first := map[string]bool{}
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, 30*time.Second, func() error {
 			out := h.Docker(t, "exec", "w0", "nslookup", "workers") // asker has a search domain, which busybox puts first
 			_, answers, _ := strings.Cut(out, "Name:")
 			first[strings.Fields(answers)[2]] = true

@@ -149,7 +149,7 @@ func TestRunDetachedIsGoneWithRm(t *testing.T) {
 	h := lab.NewWithBusybox(t)
 	id := h.Docker(t, "run", "-d", "--rm", "--name", "short", "busybox", "sleep", "0.2")
 	assert.Equal(t, len(id), 64)
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if out := h.Docker(t, "ps", "-aq"); out != "" {
 			return fmt.Errorf("still listed: %s", out)
 		}

@@ -104,7 +104,7 @@ func (a *asker) put(status int, q question) answer {
 // do sends a request and reads all of the answer. Nothing an engine answers here takes longer than the time-out.
 func (a *asker) do(method, path string, q question) (int, answer) {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(a.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(a.t.Context(), 2*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://nereid"+path, content(a.t, q.body))
 	assert.NilError(a.t, err)

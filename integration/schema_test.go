@@ -207,7 +207,7 @@ func askStates(a *asker) {
 	a.ask(400, "POST /containers/failing/start")
 	a.ask(404, "POST /containers/nosuch/start")
 	a.ask(200, "POST /containers/exited/wait")
-	eventually(a.t, 20*time.Second, func() error {
+	eventually(a.t, 30*time.Second, func() error {
 		if s := status(a, "looping"); s != "restarting" {
 			return fmt.Errorf("looping is %s", s)
 		}

@@ -55,7 +55,7 @@ func TestExec(t *testing.T) {
 		{name: "no such container", args: "exec nosuch true", code: 1, stderr: "No such container: nosuch"},
 		{name: "killed", args: "exec xx sh -c 'kill -9 $$'", code: 137},
 	})
-	eventually(t, 5*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if r := h.Try(t, "exec", "xx", "ls", "/tmp/detached"); r.Code != 0 {
 			return fmt.Errorf("the detached process has not run: %s", r.Combined())
 		}
@@ -69,7 +69,7 @@ func TestTerminal(t *testing.T) {
 	h.Docker(t, "run", "-d", "--name", "xx", "busybox", "sleep", "600")
 	for _, args := range [][]string{{"run", "-it", "--rm", "busybox", "sh"}, {"exec", "-it", "xx", "sh"}} {
 		t.Run(args[0], func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			cmd := h.Command(ctx, args...)
 			tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 33, Cols: 101})
@@ -94,7 +94,7 @@ func TestTerminal(t *testing.T) {
 
 func TestDetachKeysLeaveItRunning(t *testing.T) {
 	h := lab.NewWithBusybox(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := h.Command(ctx, "run", "-it", "--name", "dd", "busybox", "sh")
 	tty, err := pty.Start(cmd)

@@ -127,7 +127,7 @@ func TestVolumeDeviceIsShared(t *testing.T) {
 	h.Kill9(t)
 	assert.Equal(t, h.On(t, "kill", "-9", pid).Code, 0)
 	h.Start(t)
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, 30*time.Second, func() error {
 		if m := volumeMounts(h); len(m) > 0 {
 			return fmt.Errorf("nobody uses it: %v", m)
 		}
@@ -136,7 +136,7 @@ func TestVolumeDeviceIsShared(t *testing.T) {
 	h.Docker(t, "rm", "bb", "cc")
 	h.Docker(t, "volume", "rm", "mem")
 	want := "create\nmount\nmount\nunmount\nmount\nunmount\nunmount\ndestroy"
-	eventually(t, 10*time.Second, func() error { // "until now" ends with the last whole second
+	eventually(t, 30*time.Second, func() error { // "until now" ends with the last whole second
 		got := h.Docker(t, "events", "--since", since, "--until", "0s", "--filter", "type=volume", "--filter", "volume=mem", "--format", "{{.Action}}")
 		if got != want {
 			return fmt.Errorf("events: %s", strings.Fields(got))

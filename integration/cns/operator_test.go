@@ -41,7 +41,7 @@ func TestOperatorsGuide(t *testing.T) {
 
 	ask := func(at string, question ...string) []string {
 		t.Helper()
-		r := h.From(t, append([]string{"dig", "@" + h.Addr, "-p", at, "+short", "+tries=1", "+time=2"}, question...)...)
+		r := h.From(t, append([]string{"dig", "@" + h.Addr, "-p", at, "+short", "+tries=1", "+time=10"}, question...)...)
 		lines := strings.Split(strings.TrimSpace(r.Stdout), "\n")
 		slices.Sort(lines)
 		return lines
@@ -108,7 +108,7 @@ func TestOperatorsGuide(t *testing.T) {
 		}, poll.WithTimeout(limit))
 	})
 	t.Run("over TLS", func(t *testing.T) {
-		r := h.From(t, "kdig", "@"+h.Addr, "+tls-ca="+filepath.Join(h.Dir, "data", "fleet", "ca.crt"), "+tls-hostname="+h.Name+".host.nereid", "+nsid",
+		r := h.From(t, "kdig", "@"+h.Addr, "+tls-ca="+filepath.Join(h.Dir, "data", "fleet", "ca.crt"), "+tls-hostname="+h.Name+".host.nereid", "+nsid", "+timeout=30",
 			"web0.inst.admin.ext.example.com", "A")
 		assert.Assert(t, is.Contains(r.Combined(), ";; TLS session (TLS1.3)"))
 		assert.Assert(t, is.Contains(r.Combined(), h.Addr))

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -54,7 +53,7 @@ func (p *project) eventually(t *testing.T, check func() error) {
 			return poll.Continue("%v", err)
 		}
 		return poll.Success()
-	}, poll.WithTimeout(60*time.Second))
+	}, poll.WithTimeout(composeTimeout))
 }
 
 // worked has jobs done and returns by whom.

@@ -44,7 +44,7 @@ func (h *Host) empty(t testing.TB) {
 					return poll.Success()
 				}
 				return poll.Continue("the daemon does not answer for the clean-up")
-			})
+			}, poll.WithTimeout(60*time.Second))
 		}
 	}
 	if ids := strings.Fields(h.Try(t, "ps", "-aq").Stdout); len(ids) > 0 {
@@ -102,7 +102,7 @@ func (h *Host) killAll() {
 
 // kernelTime bounds what the kernel takes to end what nobody refers to any more: it ends network namespaces, and the
 // links in them, in its own time, one after the other for the whole machine.
-const kernelTime = 10 * time.Second
+const kernelTime = 60 * time.Second
 
 // settledLeftovers are those that do not go by themselves.
 func (h *Host) settledLeftovers() (left []string) {

@@ -10,13 +10,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -134,6 +134,9 @@ func apt(t testing.TB, args ...string) string {
 	return r.Stdout
 }
 
+// downloadTimeout bounds the download of an image's packages.
+const downloadTimeout = 10 * time.Minute
+
 // unpack downloads the packages and lays them out with busybox's files below a folder.
 func (d Debian) unpack(t testing.TB, debs []string) string {
 	t.Helper()
@@ -143,10 +146,13 @@ func (d Debian) unpack(t testing.TB, debs []string) string {
 		p, _, _ := strings.Cut(f, "_")
 		names = append(names, p)
 	}
-	get := exec.CommandContext(t.Context(), "apt-get", append([]string{"download", "-qq"}, names...)...)
-	get.Dir = dl
-	out, err := get.CombinedOutput()
-	assert.NilError(t, err, string(out))
+	get := append([]string{"apt-get", "download", "-qq"}, names...)
+	r := execute(t, Cmd{Dir: dl, Timeout: downloadTimeout}, os.Environ(), get...)
+	if r.Code != 0 { // lists older than what the mirror has
+		run(t, "apt-get", "update", "-qq")
+		r = execute(t, Cmd{Dir: dl, Timeout: downloadTimeout}, os.Environ(), get...)
+	}
+	assert.Equal(t, r.Code, 0, r.Combined())
 	files, err := filepath.Glob(filepath.Join(dl, "*.deb"))
 	assert.NilError(t, err)
 	for _, f := range files {

@@ -108,7 +108,7 @@ func (h *Host) Start(t testing.TB) {
 			return poll.Success()
 		}
 		return poll.Continue("the daemon does not answer yet\n%s", h.LogTail())
-	}, poll.WithTimeout(30*time.Second), poll.WithDelay(20*time.Millisecond))
+	}, poll.WithTimeout(60*time.Second), poll.WithDelay(20*time.Millisecond))
 }
 
 // StartWith is Start with more arguments, this once.
@@ -144,7 +144,7 @@ func (h *Host) Launch(t testing.TB) error {
 
 // Answers tells whether the daemon serves its API: one that waits for the fleet's state answers pings only.
 func (h *Host) Answers() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://nereid/containers/json?limit=1", nil)
 	res, err := h.Client().Do(req)
@@ -187,9 +187,9 @@ func (h *Host) signal(t testing.TB, s syscall.Signal) {
 	select {
 	case err := <-h.exited:
 		h.exited <- err
-	case <-time.After(30 * time.Second):
+	case <-time.After(60 * time.Second):
 		_ = h.daemon.Process.Kill()
-		t.Errorf("the daemon did not end within 30 s of %v\n%s", s, h.LogTail())
+		t.Errorf("the daemon did not end within a minute of %v\n%s", s, h.LogTail())
 	}
 }
 
@@ -200,7 +200,7 @@ func (h *Host) WaitExit(t testing.TB) error {
 	case err := <-h.exited:
 		h.exited <- err
 		return err
-	case <-time.After(30 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Fatalf("the daemon still runs\n%s", h.LogTail())
 		return nil
 	}

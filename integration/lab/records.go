@@ -34,11 +34,11 @@ func (h *Host) keys(t testing.TB) (keys []string) {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints:   []string{"unix://" + filepath.Join(h.Dir, "exec", "etcd.sock")},
-		DialTimeout: 5 * time.Second,
+		DialTimeout: 30 * time.Second,
 	})
 	assert.NilError(t, err)
 	defer func() { _ = c.Close() }()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	res, err := c.Get(ctx, "/nereid/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	assert.NilError(t, err)
