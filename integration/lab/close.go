@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ func (h *Host) close(t testing.TB) {
 		if h.lone {
 			h.empty(t)
 		}
+		h.settle()
 		h.Stop(t)
 		for _, left := range h.settledLeftovers() {
 			t.Errorf("left behind: %s", left)
@@ -50,6 +52,21 @@ func (h *Host) empty(t testing.TB) {
 	if ids := strings.Fields(h.Try(t, "ps", "-aq").Stdout); len(ids) > 0 {
 		h.Try(t, append([]string{"rm", "-fv"}, ids...)...)
 	}
+}
+
+// settle waits until what removed containers had on the host is gone. It goes behind their records, and a daemon that is
+// stopped before leaves it to the next one. What stays is told of later.
+func (h *Host) settle() {
+	for end := time.Now().Add(kernelTime); h.remains() && time.Now().Before(end); {
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+// remains tells whether the host has something of a container.
+func (h *Host) remains() bool {
+	own := "nereid-" + h.Name
+	return len(h.Shims()) > 0 || len(h.links()) > 0 ||
+		slices.ContainsFunc(h.cgroups(), func(path string) bool { return filepath.Base(path) != own })
 }
 
 // wipe removes whatever a failed test left, so that the next one starts clean.
