@@ -29,6 +29,11 @@ const (
 // errWentAlong: a probe's process ended with those of its container, which nobody told the exit code of.
 var errWentAlong = errdefs.ErrInternal.WithMessage("health check has no exit code")
 
+// tooLate is the failure of a probe whose container has no process any more: it is one of errWentAlong, in its own words.
+type tooLate struct{ error }
+
+func (tooLate) Is(target error) bool { return target == errWentAlong }
+
 // newProbe is the exec of one probe. It is in the table of execs, so that a later daemon knows what the process is, but
 // is not listed as the user's.
 func newProbe(host nereid.Host, r *state.Container) execRecord {
@@ -101,7 +106,10 @@ func (c *Containers) startProbe(ctx context.Context, r *state.Container, e execR
 		return nil, errInternal("timed out starting health check for container %s", r.ID)
 	}
 	if err != nil {
-		_, err = startExitCode(asTaskError(err))
+		gone := processGone(err)
+		if _, err = startExitCode(asTaskError(err)); gone {
+			err = tooLate{err}
+		}
 		return nil, err
 	}
 	return drained, nil

@@ -117,6 +117,7 @@ func (r *containerRig) awaitHealth(key runtime.Key, status string) *state.Contai
 // TestHealthFollowsItsProbes takes a container through all its states: what the record, inspect and the events say.
 func TestHealthFollowsItsProbes(t *testing.T) {
 	rig := newContainerRig(t)
+	rig.health.endTold = soon
 	var code atomic.Int32
 	gate := make(chan struct{})
 	rig.w.run = func(p runtime.Process) (string, int) {
@@ -129,8 +130,9 @@ func TestHealthFollowsItsProbes(t *testing.T) {
 	close(gate)
 	h := rig.awaitHealth(key, container.Healthy).State.Health
 	assert.Equal(t, h.Log[0].Output, "said")
-	code.Store(1)
-	h = rig.awaitHealth(key, container.Unhealthy).State.Health
+	h = rig.awaitAfter(func() { code.Store(1) }, key, container.Unhealthy, func(c *state.Container) bool {
+		return healthOf(c) == container.Unhealthy
+	}).State.Health
 	assert.Equal(t, h.FailingStreak, 2)
 	resp, _, err := rig.Inspect(rig.ctx, "web", false)
 	assert.NilError(t, err)
@@ -218,7 +220,7 @@ func TestHealthOutlivesTheDaemon(t *testing.T) {
 
 func awaitThat(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); {
+	for end := time.Now().Add(soon); !holds(); {
 		if time.Now().After(end) {
 			t.Fatalf("%s did not come", what)
 		}
@@ -229,12 +231,42 @@ func awaitThat(t *testing.T, what string, holds func() bool) {
 // TestProbeThatDiesWithItsContainer says nothing of its health.
 func TestProbeThatDiesWithItsContainer(t *testing.T) {
 	rig := newContainerRig(t)
+	rig.health.endTold = soon
 	var key runtime.Key
 	started := make(chan struct{}, 100)
 	rig.w.run = func(runtime.Process) (string, int) { started <- struct{}{}; return "", exitKilled }
 	key = rig.run("web", probed(func(h *container.HealthConfig) { h.Retries = 1 }))
 	<-started
 	rig.w.end(rig.d, key, 137)
+	h := rig.awaitStatus(key, state.StatusExited).State.Health
+	assert.Equal(t, h.FailingStreak, 0)
+	assert.Check(t, !slices.Contains(rig.events(), "health_status: unhealthy"), "%v", rig.events())
+}
+
+// TestProbeOfAContainerThatHasEnded: one that finds no process any more says nothing of the health, though nobody has told
+// of the end yet.
+func TestProbeOfAContainerThatHasEnded(t *testing.T) {
+	rig := newContainerRig(t)
+	rig.health.endTold = soon
+	rig.w.run = func(runtime.Process) (string, int) { return "", 0 }
+	key := rig.run("web", probed(func(h *container.HealthConfig) { h.Retries = 1 }))
+	rig.awaitHealth(key, container.Healthy)
+	rig.w.end(nil, key, 137)
+	tried := make(chan struct{}, 100)
+	rig.d.mu.Lock()
+	rig.d.step = func(call, when string) bool {
+		if call == "Exec" && when == "after" {
+			tried <- struct{}{}
+		}
+		return false
+	}
+	rig.d.mu.Unlock()
+	<-tried
+	select {
+	case <-tried: // a second one, so the first was judged
+	case <-time.After(50 * time.Millisecond):
+	}
+	rig.Exited(rig.ctx, *rig.w.tasks[key].exit)
 	h := rig.awaitStatus(key, state.StatusExited).State.Health
 	assert.Equal(t, h.FailingStreak, 0)
 	assert.Check(t, !slices.Contains(rig.events(), "health_status: unhealthy"), "%v", rig.events())

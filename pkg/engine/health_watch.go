@@ -36,6 +36,7 @@ const probeStarts = 8
 type healthWatches struct {
 	room     *rate.Limiter
 	starting chan struct{} // holds one token for each probe that is being started
+	endTold  time.Duration // endToldWithin
 
 	mu  sync.Mutex
 	all map[runtime.Key]*healthWatch
@@ -55,7 +56,7 @@ type healthWatch struct {
 
 func newHealthWatches() healthWatches {
 	return healthWatches{
-		room: rate.NewLimiter(probesTold, probesToldBurst), starting: make(chan struct{}, probeStarts),
+		room: rate.NewLimiter(probesTold, probesToldBurst), starting: make(chan struct{}, probeStarts), endTold: endToldWithin,
 		all: map[runtime.Key]*healthWatch{},
 	}
 }
@@ -157,7 +158,7 @@ func (c *Containers) probeOnce(ctx context.Context, w *healthWatch) {
 	start := time.Now()
 	result, died, err := c.probe(ctx, r, e)
 	if errors.Is(err, errWentAlong) || err == nil && result.ExitCode == exitKilled {
-		awaitRunOver(ctx)
+		c.health.awaitRunOver(ctx)
 	}
 	if ctx.Err() != nil {
 		return
@@ -188,8 +189,8 @@ const (
 
 // awaitRunOver gives the end of a container time to be told: the kernel kills a probe with its container, and a probe
 // that was killed by that says nothing of its health. The end of the run ends the context.
-func awaitRunOver(ctx context.Context) {
-	timer := time.NewTimer(endToldWithin)
+func (t *healthWatches) awaitRunOver(ctx context.Context) {
+	timer := time.NewTimer(t.endTold)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

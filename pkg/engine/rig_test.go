@@ -174,10 +174,13 @@ func (r *containerRig) record(key runtime.Key) *state.Container {
 	return rec
 }
 
+// soon bounds what a test waits for: what comes ends the waiting, and a busy machine takes its time.
+const soon = time.Minute
+
 // await waits until the container is as cond wants it.
 func (r *containerRig) await(key runtime.Key, what string, cond func(*state.Container) bool) *state.Container {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(r.ctx, soon)
 	defer cancel()
 	rec, err := r.store.View().WaitContainer(ctx, key.Account, key.ID, cond)
 	if err != nil {
@@ -189,6 +192,20 @@ func (r *containerRig) await(key runtime.Key, what string, cond func(*state.Cont
 func (r *containerRig) awaitStatus(key runtime.Key, status string) *state.Container {
 	r.t.Helper()
 	return r.await(key, status, func(c *state.Container) bool { return c != nil && c.State.Status == status })
+}
+
+// awaitAfter is await of what doing something brings: no form of the container in between is missed.
+func (r *containerRig) awaitAfter(do func(), key runtime.Key, what string, cond func(*state.Container) bool) *state.Container {
+	r.t.Helper()
+	begun := false
+	return r.await(key, what, func(c *state.Container) bool {
+		if !begun { // this is the container as it is: all that follows is heard of
+			begun = true
+			do()
+			return false
+		}
+		return cond(c)
+	})
 }
 
 func (r *containerRig) awaitGone(key runtime.Key) {
@@ -242,7 +259,7 @@ func (r *containerRig) wantClean() {
 			return poll.Continue("left: %s", left)
 		}
 		return poll.Success()
-	}, poll.WithTimeout(30*time.Second), poll.WithDelay(time.Millisecond))
+	}, poll.WithTimeout(soon), poll.WithDelay(time.Millisecond))
 }
 
 // left names what containers have left behind; empty: nothing.
