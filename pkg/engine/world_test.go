@@ -273,7 +273,7 @@ func (d *daemon) Exec(_ context.Context, key runtime.Key, p runtime.Process, s *
 	if d.w.run != nil {
 		var code int
 		if out, code = d.w.run(p); code >= 0 {
-			go d.handler.Exited(context.Background(), runtime.Exit{Key: key, ExecID: p.ExecID, Code: code, At: time.Now()})
+			d.tell(runtime.Exit{Key: key, ExecID: p.ExecID, Code: code, At: time.Now()})
 		}
 	}
 	if s.Stdout != nil {
@@ -290,7 +290,7 @@ func (d *daemon) ExecResize(context.Context, runtime.Key, nereid.ExecID, uint32,
 
 func (d *daemon) ExecKill(_ context.Context, key runtime.Key, id nereid.ExecID, signal int) error {
 	return d.do("ExecKill", func() error {
-		go d.handler.Exited(context.Background(), runtime.Exit{Key: key, ExecID: id, Code: 128 + signal, At: time.Now()})
+		d.tell(runtime.Exit{Key: key, ExecID: id, Code: 128 + signal, At: time.Now()})
 		return nil
 	})
 }
@@ -498,14 +498,19 @@ func (w *world) endLocked(d *daemon, key runtime.Key, code int) {
 	close(t.ended)
 	exit := *t.exit
 	if d != nil && d.handler != nil {
-		d.telling.Go(func() {
-			select {
-			case <-d.dead:
-			default:
-				d.handler.Exited(context.Background(), exit)
-			}
-		})
+		d.tell(exit)
 	}
+}
+
+// tell has the daemon told of an end; one that is dead hears nothing.
+func (d *daemon) tell(e runtime.Exit) {
+	d.telling.Go(func() {
+		select {
+		case <-d.dead:
+		default:
+			d.handler.Exited(context.Background(), e)
+		}
+	})
 }
 
 // end ends a process on its own.
