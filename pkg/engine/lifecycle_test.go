@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,7 +87,7 @@ func TestEventOrder(t *testing.T) {
 					return poll.Continue("events so far: %v", rig.events())
 				}
 				return poll.Success()
-			}, poll.WithDelay(5*time.Millisecond))
+			}, poll.WithTimeout(soon), poll.WithDelay(5*time.Millisecond))
 			rig.wantEvents(want...)
 		})
 	}
@@ -97,9 +98,12 @@ func TestRestartPolicy(t *testing.T) {
 	key := rig.run("web", func(s *spec) {
 		s.host.RestartPolicy = container.RestartPolicy{Name: "on-failure", MaximumRetryCount: 1}
 	})
-	rig.w.end(rig.d, key, 1)
-	rig.awaitStatus(key, state.StatusRestarting)
-	rec := rig.awaitStatus(key, state.StatusRunning)
+	var seen []string
+	rec := rig.awaitAfter(func() { rig.w.end(rig.d, key, 1) }, key, "running again", func(c *state.Container) bool {
+		seen = append(seen, c.State.Status)
+		return len(seen) > 1 && c.State.Running()
+	})
+	assert.DeepEqual(t, slices.Compact(seen), []string{state.StatusRestarting, state.StatusRunning})
 	assert.Equal(t, rec.RestartCount, 1)
 	rig.w.end(rig.d, key, 2)
 	rec = rig.awaitStatus(key, state.StatusExited)
@@ -110,6 +114,7 @@ func TestRestartPolicy(t *testing.T) {
 func TestStopInBackoff(t *testing.T) {
 	rig := newContainerRig(t)
 	key := rig.run("web", func(s *spec) { s.host.RestartPolicy.Name = "always" })
+	rig.live.of(key).backoff = maxBackoff // so that the stop comes within it
 	rig.w.end(rig.d, key, 1)
 	rig.awaitStatus(key, state.StatusRestarting)
 	assert.NilError(t, rig.Stop(rig.ctx, "web", container.StopOptions{}))
@@ -305,7 +310,7 @@ func TestRaceOfVerbs(t *testing.T) {
 	rig := newContainerRig(t)
 	key := rig.run("web")
 	var wg sync.WaitGroup
-	ctx, cancel := context.WithTimeout(rig.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(rig.ctx, soon)
 	defer cancel()
 	answers := func(err error) {
 		ok := err == nil || errdefs.IsConflict(err) || errdefs.IsNotFound(err) || errdefs.IsNotModified(err) ||
