@@ -353,7 +353,7 @@ func TestAdoptFails(t *testing.T) {
 	}()
 	select {
 	case <-told: // the runtime is not held up by a daemon that could not start
-	case <-time.After(5 * time.Second):
+	case <-time.After(soon):
 		t.Fatal("Exited hangs")
 	}
 }
@@ -376,5 +376,5 @@ func TestLostExecEnds(t *testing.T) {
 			return poll.Continue("%+v %v", e, err)
 		}
 		return poll.Success()
-	})
+	}, poll.WithTimeout(soon))
 }

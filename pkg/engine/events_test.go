@@ -79,7 +79,7 @@ func commitOps(t *testing.T, s *state.Store, ops ...state.Op) {
 
 func bob(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(nereid.WithAccount(context.Background(), "bob"), 10*time.Second)
+	ctx, cancel := context.WithTimeout(nereid.WithAccount(context.Background(), "bob"), soon)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -202,7 +202,7 @@ func TestAbsencesFollowTheRumour(t *testing.T) {
 				return poll.Success()
 			}
 			return poll.Continue("absent: %v", h.State.View().Absences())
-		}, poll.WithTimeout(30*time.Second), poll.WithDelay(10*time.Millisecond))
+		}, poll.WithTimeout(soon), poll.WithDelay(10*time.Millisecond))
 	}
 	absent(1)
 	r.say("h2", nereid.HostAlive)

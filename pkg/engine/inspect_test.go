@@ -121,7 +121,7 @@ func numberedID(n int) nereid.ContainerID {
 
 func commitAll(t *testing.T, s *state.Store, ops ...state.Op) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	_, err := s.Commit(ctx, ops...)
 	assert.NilError(t, err)

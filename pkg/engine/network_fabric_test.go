@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"gotest.tools/v3/assert"
@@ -58,7 +57,7 @@ func TestNetworksFollowOtherHosts(t *testing.T) {
 			return poll.Success()
 		}
 		return poll.Continue("removed on this host: %v", f.host.removed)
-	}, poll.WithTimeout(10*time.Second))
+	}, poll.WithTimeout(soon))
 	assert.Equal(t, f.addressOf("h2"), netip.MustParseAddr("192.0.2.2"))
 	assert.Check(t, !f.addressOf("h3").IsValid())
 }
@@ -76,7 +75,7 @@ func (f *netFixture) wantRemotes(network string, want ...string) {
 			return poll.Success()
 		}
 		return poll.Continue("endpoints elsewhere are %v, want %v", got, want)
-	}, poll.WithTimeout(10*time.Second))
+	}, poll.WithTimeout(soon))
 }
 
 func (f *netFixture) wantMesh(ports int) {
@@ -88,5 +87,5 @@ func (f *netFixture) wantMesh(ports int) {
 			return poll.Success()
 		}
 		return poll.Continue("answers for others on %v", f.host.mesh)
-	}, poll.WithTimeout(10*time.Second))
+	}, poll.WithTimeout(soon))
 }

@@ -227,7 +227,7 @@ func (f *testFleet) settle() {
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(soon)
 	for !cond() {
 		select {
 		case <-deadline:

@@ -81,7 +81,7 @@ func TestAttachEndsWithItsRun(t *testing.T) {
 	select {
 	case err := <-done:
 		assert.NilError(t, err)
-	case <-time.After(attachLinger + 5*time.Second):
+	case <-time.After(attachLinger + soon):
 		t.Fatal("the attachment outlives its container")
 	}
 }
@@ -164,7 +164,7 @@ func (r *containerRig) awaitExec(id, what string, cond func(*backend.ExecInspect
 		}
 		found = e
 		return poll.Success()
-	}, poll.WithDelay(5*time.Millisecond))
+	}, poll.WithTimeout(soon), poll.WithDelay(5*time.Millisecond))
 	return found
 }
 
