@@ -36,6 +36,9 @@ type Fabric struct {
 
 	hostLink hostLink
 
+	// forgetting is held from the look at the kernel's memory of conversations to the end of what is deleted of it.
+	forgetting sync.Mutex
+
 	bridgesMu sync.Mutex
 	bridges   map[uint32]*bridge // by VNI
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
 )
@@ -86,10 +88,10 @@ func TestSourceAddresses(t *testing.T) {
 	listen(t, web.ns, "web", ":80")
 	listen(t, client, "client", ":90")
 	assert.NilError(t, f.Publish(t.Context(), web.id, both("0.0.0.0", 8080, web, 80)))
-	assert.Equal(t, ask(t, client, "tcp", "192.0.2.1:8080"), "web 192.0.2.2: hello") // the client's own
-	assert.Equal(t, ask(t, web.ns, "tcp", "192.0.2.2:90"), "client 192.0.2.1: hello")
-	assert.Equal(t, ask(t, web.ns, "udp", "192.0.2.2:90"), "client 192.0.2.1: hello")
-	assert.Equal(t, ask(t, nil, "tcp", "127.0.0.1:8080"), "web 10.200.1.1: hello")
+	hears(t, client, "tcp", "192.0.2.1:8080", "web 192.0.2.2: hello") // the client's own
+	hears(t, web.ns, "tcp", "192.0.2.2:90", "client 192.0.2.1: hello")
+	hears(t, web.ns, "udp", "192.0.2.2:90", "client 192.0.2.1: hello")
+	hears(t, nil, "tcp", "127.0.0.1:8080", "web 10.200.1.1: hello")
 }
 
 func TestPortOnOneAddressAnswersOnlyThere(t *testing.T) {
@@ -188,6 +190,26 @@ func TestUDPClientThatWasThereFirst(t *testing.T) {
 	assert.NilError(t, f.Remove(t.Context(), b.id))
 	assert.NilError(t, f.Publish(t.Context(), other.id, both("0.0.0.0", 8080, other, 80)))
 	assert.Assert(t, strings.HasPrefix(askFrom(t, from, "127.0.0.1:8080"), "other "))
+	// That it was another's port is dealt with a moment later, and ends no conversation of who has it now.
+	f.forgetUDP(both("0.0.0.0", 8080, b, 80), nil)
+	assert.Equal(t, flowsTo(t, f, other), 1)
+	f.forgetUDP(nil, both("0.0.0.0", 8080, other, 80))
+	assert.Equal(t, flowsTo(t, f, other), 1)
+	f.forgetUDP(both("0.0.0.0", 8080, other, 80), nil)
+	assert.Equal(t, flowsTo(t, f, other), 0)
+}
+
+// flowsTo counts the conversations that lead to a container.
+func flowsTo(t *testing.T, f *Fabric, b *box) (n int) {
+	t.Helper()
+	flows, err := f.nl.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+	assert.NilError(t, err)
+	for _, flow := range flows {
+		if addrOf(flow.Reverse.SrcIP) == b.addr {
+			n++
+		}
+	}
+	return n
 }
 
 func TestNetworksAreApart(t *testing.T) {

@@ -131,6 +131,13 @@ func (fw *firewall) setPorts(closed []portKey, opened map[portKey]netip.AddrPort
 	return fw.change(e)
 }
 
+// leads is where a port leads; not valid: nowhere.
+func (fw *firewall) leads(k portKey) netip.AddrPort {
+	fw.mu.Lock()
+	defer fw.mu.Unlock()
+	return fw.have.ports[k]
+}
+
 // setMesh makes the ports of other hosts, which are those of old, the new ones.
 func (fw *firewall) setMesh(old, ports map[portKey]netip.AddrPort) error {
 	e := edit{mesh: map[portKey]netip.AddrPort{}}

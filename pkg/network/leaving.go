@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,7 +70,7 @@ func (l *leaving) add(links map[nereid.EndpointID]leaver) {
 func (l *leaving) forget(ports []Published) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.runLocked(func() { l.f.forgetUDP(ports) })
+	l.runLocked(func() { l.f.forgetUDP(slices.DeleteFunc(ports, l.f.open), nil) })
 }
 
 // runLocked reports false when the daemon ends.

@@ -201,8 +201,11 @@ func ask(t *testing.T, ns *os.File, network, at string) string {
 	return answer
 }
 
-// patience is how long a question may take; everything is on this machine.
-const patience = 500 * time.Millisecond
+// patience is how long a question may take; everything is on this machine. What must come may take as long as soon.
+const (
+	patience = 500 * time.Millisecond
+	soon     = time.Minute
+)
 
 func tryAsk(ns *os.File, network, at string) (answer string, err error) {
 	var c net.Conn
@@ -251,6 +254,13 @@ func reaches(t *testing.T, from *os.File, at, name string) {
 		assert.Check(t, strings.HasPrefix(answer, name+" ") && strings.HasSuffix(answer, ": hello"),
 			"%s to %s answered %q (%v), want %s", network, at, answer, err, name)
 	}
+}
+
+// hears asserts an answer, word for word.
+func hears(t *testing.T, from *os.File, network, at, want string) {
+	t.Helper()
+	answer, err := askUntil(from, network, at, want)
+	assert.Check(t, answer == want, "%s to %s answered %q (%v), want %q", network, at, answer, err, want)
 }
 
 // misses asserts that nothing answers.

@@ -85,15 +85,17 @@ func (f *Fabric) setMeshRules(rules map[portKey]netip.AddrPort) error {
 		f.mesh.rules = old
 		return fmt.Errorf("rules of other hosts' ports: %w", err)
 	}
-	var changed []Published // whose conversations over UDP would keep their old way
-	note := func(k portKey, _ netip.AddrPort) {
-		if k.proto == unix.IPPROTO_UDP {
-			changed = append(changed, Published{Proto: "udp", HostIP: k.addr, HostPort: k.port})
+	var closed, opened []Published
+	note := func(list *[]Published) func(portKey, netip.AddrPort) {
+		return func(k portKey, to netip.AddrPort) {
+			if k.proto == unix.IPPROTO_UDP {
+				*list = append(*list, Published{Proto: "udp", HostIP: k.addr, HostPort: k.port, ContainerAddr: to.Addr(), ContainerPort: to.Port()})
+			}
 		}
 	}
-	missing(old, rules, note)
-	missing(rules, old, note)
-	f.forgetUDP(changed)
+	missing(old, rules, note(&closed))
+	missing(rules, old, note(&opened))
+	f.forgetUDP(closed, opened)
 	return nil
 }
 

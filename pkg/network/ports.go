@@ -162,11 +162,17 @@ func (f *Fabric) openPorts(closed, opened []Published) error {
 	if err := f.fw.setPorts(stale, fresh); err != nil {
 		return err
 	}
-	f.forgetUDP(opened)
+	f.forgetUDP(nil, opened)
 	if udp := onlyUDP(closed); len(udp) > 0 {
 		f.leaving.forget(udp)
 	}
 	return nil
+}
+
+// open tells whether a port leads where it says.
+func (f *Fabric) open(p Published) bool {
+	k, ok := p.key()
+	return ok && f.fw.leads(k) == p.target()
 }
 
 func onlyUDP(ports []Published) []Published {

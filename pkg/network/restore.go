@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,7 +120,7 @@ func (f *Fabric) forgetQuestions(ns *os.File) {
 			return err
 		}
 		defer nl.Close()
-		return forgetFlows(nl, udpPorts{53: []netip.Addr{resolverAddr}})
+		return forgetFlows(nl, staleFlows{53: {{at: resolverAddr}}})
 	})
 	if err != nil {
 		f.log.Warn("a container's old DNS questions remain in connection tracking", zap.Error(err))
