@@ -134,14 +134,14 @@ func tryQuery(b *box, network, name string, qtype uint16, edit ...func(*dns.Msg)
 	}
 	var conn net.Conn
 	err = inNetns(b.ns, func() (err error) {
-		conn, err = net.DialTimeout(network, "127.0.0.11:53", patience)
+		conn, err = net.DialTimeout(network, "127.0.0.11:53", soon)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	client := &dns.Client{Timeout: 10 * time.Second, UDPSize: maxMessage}
+	client := &dns.Client{Timeout: soon, UDPSize: maxMessage}
 	m, _, err = client.ExchangeWithConn(q, &dns.Conn{Conn: conn})
 	return m, err
 }

@@ -82,7 +82,7 @@ func TestRestoreKeepsWhatRuns(t *testing.T) {
 	_, err = open.Write([]byte("hello"))
 	assert.NilError(t, err)
 	assert.NilError(t, open.(*net.TCPConn).CloseWrite())
-	open.SetReadDeadline(time.Now().Add(patience))
+	open.SetReadDeadline(time.Now().Add(soon))
 	buf := make([]byte, 100)
 	got, err := open.Read(buf)
 	assert.NilError(t, err)
@@ -219,11 +219,13 @@ func TestRunRepairsRules(t *testing.T) {
 	go func() { f.guardRules(ctx); close(done) }()
 	poll.WaitOn(t, func(poll.LogT) poll.Result {
 		flushRules(t) // until the guard listens too
-		if answer := ask(t, nil, "tcp", "10.200.1.1:8080"); !strings.HasPrefix(answer, "web ") {
-			return poll.Continue("no answer yet")
+		for range 5 {
+			if answer := ask(t, nil, "tcp", "10.200.1.1:8080"); strings.HasPrefix(answer, "web ") {
+				return poll.Success()
+			}
 		}
-		return poll.Success()
-	}, poll.WithTimeout(10*time.Second))
+		return poll.Continue("no answer yet")
+	}, poll.WithTimeout(soon))
 	stop()
 	<-done
 }
@@ -242,10 +244,12 @@ func TestManyComeAndGo(t *testing.T) {
 		if left := hostLinks(t, f); len(left) > 1 {
 			return poll.Continue("more than the bridge: %q", left)
 		}
+		if n := openFiles(t); n > before+4 { // the conversation with nftables is one
+			return poll.Continue("file descriptors leak: %d, before %d", n, before)
+		}
 		return poll.Success()
-	}, poll.WithTimeout(5*time.Second))
+	}, poll.WithTimeout(soon))
 	assert.Equal(t, len(f.fw.have.ports), 0)
-	assert.Check(t, openFiles(t) <= before+4, "file descriptors leak") // the conversation with nftables is one
 }
 
 // TestLinkOfASharedNamespace has another container hold the namespace of one that is removed.
@@ -264,7 +268,7 @@ func TestLinkOfASharedNamespace(t *testing.T) {
 			return poll.Continue("more than the bridge: %q", left)
 		}
 		return poll.Success()
-	}, poll.WithTimeout(5*time.Second))
+	}, poll.WithTimeout(soon))
 }
 
 func openFiles(t *testing.T) int {

@@ -211,8 +211,15 @@ func TestProbe(t *testing.T) {
 	assert.NilError(t, f.SetHosts(t.Context(), []netip.Addr{two}))
 	want := func(want Way) {
 		t.Helper()
-		way, err := f.Probe(t.Context(), two)
-		assert.NilError(t, err)
+		var way Way
+		for range 20 { // an answer that is late is none
+			var err error
+			way, err = f.Probe(t.Context(), two)
+			assert.NilError(t, err)
+			if way == want {
+				break
+			}
+		}
 		assert.Equal(t, way, want)
 	}
 	want(Way{Full: 1450})
