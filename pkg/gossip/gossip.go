@@ -89,6 +89,7 @@ type Gossip struct {
 type entry struct {
 	state    nereid.HostState
 	since    time.Time
+	at       memberlist.Address
 	gone     chan struct{} // closed while the state is one of the gone ones
 	leaving  bool          // it said farewell
 	capacity Capacity
@@ -98,6 +99,7 @@ type entry struct {
 type news struct {
 	host  nereid.Host
 	state nereid.HostState
+	at    memberlist.Address
 }
 
 // New makes a Gossip; Run starts it.
@@ -255,11 +257,21 @@ func (g *Gossip) loop(ctx context.Context) {
 // farewell tells all that this host goes by its own will.
 func (g *Gossip) farewell(list *memberlist.Memberlist) {
 	body := Capacity{Version: capacityVersion, Host: g.cfg.Host, Sent: time.Now().UnixNano(), Leaving: true}.encode()
-	for _, n := range list.Members() {
-		if n.Name != string(g.cfg.Host) {
-			_ = list.SendBestEffort(n, body) // who misses it finds this host unreachable
+	for _, at := range g.others() {
+		_ = list.SendToAddress(at, body) // who misses it finds this host unreachable
+	}
+}
+
+// others are where the hosts are that answer. What memberlist lists itself it may be changing.
+func (g *Gossip) others() (all []memberlist.Address) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, e := range g.hosts {
+		if e.state == nereid.HostAlive {
+			all = append(all, e.at)
 		}
 	}
+	return all
 }
 
 // learn notes what became of a host.
@@ -274,6 +286,7 @@ func (g *Gossip) learn(n news, now time.Time) {
 	case e.leaving:
 		n.state = nereid.HostLeft
 	}
+	e.at = n.at
 	e.become(n.state, now)
 	if was != e.state {
 		g.log.Info("host", zap.String("host", string(n.host)), zap.String("state", string(e.state)))
@@ -384,7 +397,7 @@ func (d delegate) notify(n *memberlist.Node, s nereid.HostState) {
 	if n.Name == string(d.g.cfg.Host) {
 		return
 	}
-	what := news{nereid.Host(n.Name), s}
+	what := news{nereid.Host(n.Name), s, n.FullAddress()}
 	select {
 	case d.g.news <- what:
 	default:
