@@ -218,7 +218,7 @@ func dial(t *testing.T, path string) *net.UnixConn {
 	conn, err := net.Dial("unix", path)
 	assert.NilError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	assert.NilError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	assert.NilError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	return conn.(*net.UnixConn)
 }
 
@@ -254,7 +254,7 @@ func h2cClient(path string) *http.Client {
 	p := new(http.Protocols)
 	p.SetUnencryptedHTTP2(true)
 	return &http.Client{
-		Timeout: 10 * time.Second,
+		Timeout: time.Minute,
 		Transport: &http.Transport{Protocols: p, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		}},

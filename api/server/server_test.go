@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -238,34 +240,32 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 }
 
 func TestStopDrainsAndThenCutsOff(t *testing.T) {
-	f := newFakes()
-	inside, release, never := make(chan string, 2), make(chan struct{}), make(chan struct{})
-	defer close(never)
-	f.containers.verb = func(ctx context.Context, verb, ref string) error {
-		inside <- ref
-		if ref == "quick" {
+	inside, release := make(chan struct{}), make(chan struct{})
+	begun := func(drain time.Duration) (conn net.Conn, stopped chan struct{}) {
+		f := newFakes()
+		f.containers.verb = func(context.Context, string, string) error {
+			inside <- struct{}{}
 			<-release
 			return nil
 		}
-		<-never // must not keep the daemon
-		return nil
-	}
-	cfg := f.config()
-	cfg.Drain = 200 * time.Millisecond
-	path, stop := serve(t, cfg)
-	quick, stuck := dial(t, path), dial(t, path)
-	for ref, conn := range map[string]net.Conn{"quick": quick, "stuck": stuck} {
-		_, err := fmt.Fprintf(conn, "POST /containers/%s/start HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n", ref)
+		cfg := f.config()
+		cfg.Drain = drain
+		path, stop := serve(t, cfg)
+		conn = dial(t, path)
+		_, err := io.WriteString(conn, "POST /containers/x/start HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n")
 		assert.NilError(t, err)
 		<-inside
+		stopped = make(chan struct{})
+		go func() { stop(); close(stopped) }()
+		return conn, stopped
 	}
-	stopped := make(chan struct{})
-	go func() { stop(); close(stopped) }()
-	close(release)
-	status := readAll(t, quick)
-	assert.Assert(t, cmp.Contains(string(status), "204 No Content"))
-	<-stopped
+	stuck, stopped := begun(10 * time.Millisecond)
+	<-stopped // what never ends must not keep the daemon
 	assert.Equal(t, len(readAll(t, stuck)), 0)
+	quick, stopped := begun(time.Minute)
+	close(release)
+	assert.Assert(t, cmp.Contains(string(readAll(t, quick)), "204 No Content"))
+	<-stopped
 }
 
 func TestVerbs(t *testing.T) {
@@ -311,26 +311,31 @@ func TestInfoDependsOnTheVersion(t *testing.T) {
 
 // A client that sends nothing, or never all of a header, must not hold its connection for ever.
 func TestSilentClientsAreCutOff(t *testing.T) {
-	dir := shortDir(t)
-	l, err := Listen(t.Context(), "unix://"+dir+"/s")
-	assert.NilError(t, err)
-	s := New(newFakes().config())
-	s.header = 50 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l) }()
-	for _, start := range []string{"", "GE", "GET /_ping HTTP/1.1\r\n"} {
-		conn := dial(t, dir+"/s")
-		_, err := conn.Write([]byte(start))
+	done := make(chan error, 2)
+	serving := func(header time.Duration) (path string) {
+		path = shortDir(t) + "/s"
+		l, err := Listen(t.Context(), "unix://"+path)
 		assert.NilError(t, err)
-		readAll(t, conn) // until it is closed
+		s := New(newFakes().config())
+		s.header = header
+		go func() { done <- s.Serve(ctx, l) }()
+		return path
+	}
+	hasty := serving(50 * time.Millisecond)
+	for _, start := range []string{"", "GE", "GET /_ping HTTP/1.1\r\n"} {
+		conn := dial(t, hasty)
+		_, _ = conn.Write([]byte(start)) // it may be closed already
+		_, err := io.Copy(io.Discard, conn)
+		assert.Assert(t, err == nil || errors.Is(err, syscall.ECONNRESET), "it is not closed: %v", err)
 	}
 	// One that speaks in time is served for as long as it likes.
-	conn := dial(t, dir+"/s")
+	conn := dial(t, serving(time.Minute))
 	for range 2 {
 		resp, _ := send(t, conn, "GET /_ping HTTP/1.1\nHost: d\n\n")
 		assert.Equal(t, resp.StatusCode, http.StatusOK)
 	}
 	cancel()
+	assert.NilError(t, <-done)
 	assert.NilError(t, <-done)
 }
