@@ -217,6 +217,32 @@ func TestOnlyHostsOfTheFleetAreServed(t *testing.T) {
 	assert.Assert(t, strings.Contains(body, "host h2 is not of the fleet any more"), body)
 }
 
+// TestMessagesOfRaftWaitForTheState: one that is refused while its receiver starts has the sender take it for dead, and for
+// ever when the refusal comes to its notice after all else is well.
+func TestMessagesOfRaftWaitForTheState(t *testing.T) {
+	h1 := first(t)
+	ask := func(path string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodPost, path, nil)
+		r.TLS = &tls.ConnectionState{
+			PeerCertificates: []*x509.Certificate{h1.id.leaf}, VerifiedChains: [][]*x509.Certificate{{h1.id.leaf}},
+		}
+		w := httptest.NewRecorder()
+		h1.ServeHTTP(w, r)
+		return w
+	}
+	assert.Equal(t, ask("/raft/probing").Code, http.StatusServiceUnavailable, "the rest hears at once that the host is starting")
+	answer := make(chan int, 1)
+	go func() { answer <- ask("/raft").Code }()
+	select {
+	case code := <-answer:
+		t.Fatal("answered before there is a state: ", code)
+	case <-time.After(50 * time.Millisecond):
+	}
+	h1.ServeState(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }), http.NotFoundHandler())
+	assert.Equal(t, <-answer, http.StatusNoContent)
+	assert.Equal(t, ask("/raft").Code, http.StatusNoContent)
+}
+
 func TestCertificatesAreRenewed(t *testing.T) {
 	h1 := first(t)
 	h2 := h1.join(t, filepath.Join(t.TempDir(), "fleet"), "h2")

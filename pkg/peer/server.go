@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,10 +30,13 @@ type Fleet interface {
 }
 
 // Server answers other hosts on one port: who wants to join, the state's servers and clients, and forwarded requests
-// of Docker's API. What answers is given when it is there; until then the answer is 503.
+// of Docker's API. What answers is given when it is there; until then the answer is 503, but for messages of raft.
 type Server struct {
 	id  *Identity
 	log *zap.Logger
+
+	hasState chan struct{} // closed with the first of etcd
+	tellOnce sync.Once     // closes it
 
 	fleet atomic.Pointer[Fleet]
 	etcd  atomic.Pointer[etcd]
@@ -44,10 +48,15 @@ type Server struct {
 type etcd struct{ servers, hosts http.Handler }
 
 // NewServer makes a server; Serve runs it.
-func NewServer(id *Identity, log *zap.Logger) *Server { return &Server{id: id, log: log} }
+func NewServer(id *Identity, log *zap.Logger) *Server {
+	return &Server{id: id, log: log, hasState: make(chan struct{})}
+}
 
 // ServeState has the state's servers and hosts answered.
-func (s *Server) ServeState(servers, hosts http.Handler) { s.etcd.Store(&etcd{servers, hosts}) }
+func (s *Server) ServeState(servers, hosts http.Handler) {
+	s.etcd.Store(&etcd{servers, hosts})
+	s.tellOnce.Do(func() { close(s.hasState) })
+}
 
 // ServeFleet has hosts that want to join answered; elsewhere are the addresses of servers, which have the authority's
 // key when this host has not.
@@ -126,12 +135,35 @@ func ofEtcd(path string) bool {
 }
 
 func (s *Server) toState(w http.ResponseWriter, r *http.Request, which func(*etcd) http.Handler) {
+	if r.URL.Path == raftPath {
+		s.awaitState(r.Context())
+	}
 	e := s.etcd.Load()
 	if e == nil {
 		fail(w, errStarting)
 		return
 	}
 	which(e).ServeHTTP(w, r)
+}
+
+const (
+	// raftPath is where a member of etcd sends another single messages, as it does while there is no stream between them.
+	raftPath = "/raft"
+	// startWait is ample for a host to open its state.
+	startWait = 10 * time.Second
+)
+
+// awaitState waits for what answers messages of raft. A member whose message was refused takes the receiver for one that
+// cannot be reached until something connects anew. When it came to the refusal only after the streams were connected,
+// that was never, and the fleet took no other server.
+func (s *Server) awaitState(ctx context.Context) {
+	late := time.NewTimer(startWait)
+	defer late.Stop()
+	select {
+	case <-s.hasState:
+	case <-late.C:
+	case <-ctx.Done():
+	}
 }
 
 var errStarting = errdefs.ErrUnavailable.WithMessage("the host is starting")

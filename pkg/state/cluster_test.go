@@ -19,10 +19,11 @@ import (
 type seat struct {
 	url      string
 	srv      *http.Server
+	taken    chan struct{} // closed with the first of handlers
 	handlers atomic.Pointer[[2]http.Handler]
 }
 
-// newSeat listens, and answers nothing until it is somebody's.
+// newSeat listens, and answers nothing until it is somebody's: messages of raft wait for that, as at a host.
 func newSeat(t *testing.T, addr string) *seat {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
@@ -30,8 +31,14 @@ func newSeat(t *testing.T, addr string) *seat {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)
-	s := &seat{url: "http://" + l.Addr().String()}
+	s := &seat{url: "http://" + l.Addr().String(), taken: make(chan struct{})}
 	s.srv = &http.Server{Protocols: p, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/raft" {
+			select {
+			case <-s.taken:
+			case <-t.Context().Done():
+			}
+		}
 		h := s.handlers.Load()
 		switch {
 		case h == nil:
@@ -53,7 +60,11 @@ func (s *seat) config(t *testing.T, host nereid.Host, join []state.Server) state
 	t.Helper()
 	return state.Config{
 		Dir: filepath.Join(tempDir(t), "etcd"), Host: host, Peer: s.url, Join: join,
-		Serve: func(servers, hosts http.Handler) { s.handlers.Store(&[2]http.Handler{servers, hosts}) },
+		Serve: func(servers, hosts http.Handler) {
+			if s.handlers.Swap(&[2]http.Handler{servers, hosts}) == nil {
+				close(s.taken)
+			}
+		},
 	}
 }
 
