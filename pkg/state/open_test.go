@@ -231,7 +231,7 @@ func TestHostRecordLivesByTheLease(t *testing.T) {
 			return poll.Continue("the record outlives its lease")
 		}
 		return poll.Success()
-	}, poll.WithTimeout(5*time.Second), poll.WithDelay(time.Millisecond))
+	}, poll.WithTimeout(patience), poll.WithDelay(time.Millisecond))
 	_, ok := s.View().Host("h2")
 	assert.Assert(t, ok, "another host's record hangs on our lease")
 
@@ -278,7 +278,7 @@ func TestRunEndsWithEtcd(t *testing.T) {
 				assert.ErrorIs(t, err, tc.class)
 				assert.ErrorContains(t, err, fmt.Sprintf("etcd in %q ", cfg.Dir))
 				assert.ErrorContains(t, err, tc.text)
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("Run did not notice")
 			}
 		})

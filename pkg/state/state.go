@@ -48,6 +48,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/nereid-paas/nereid/pkg/nereid"
@@ -151,6 +152,9 @@ func Open(ctx context.Context, cfg Config) (_ *Store, retErr error) {
 		return nil, err
 	}
 	err := s.load(ctx)
+	for errors.Is(err, rpctypes.ErrLeaderChanged) && ctx.Err() == nil { // told at a boot, too, of the first there is
+		err = s.load(ctx)
+	}
 	for s.shared() && errdefs.IsUnavailable(err) && ctx.Err() == nil {
 		s.log.Warn("the state is not read; trying again", zap.Error(err))
 		select {
