@@ -151,6 +151,7 @@ func (p *pourer) check(got string) error {
 
 type killTest struct {
 	rounds     int
+	busy       bool // each daemon is killed once it has written something
 	env        []string
 	opts       map[string]string
 	afterDeath func(dir string)
@@ -164,7 +165,11 @@ func (k killTest) run(t *testing.T) error {
 	out, errs := k.pour(t, dir)
 	for range k.rounds {
 		d.started()
+		before := k.written(t, dir)
 		<-time.After(time.Duration(rand.IntN(4000)) * time.Microsecond)
+		if k.busy {
+			until(t, "output in the log", func() bool { return k.written(t, dir) > before })
+		}
 		d.kill()
 		if k.afterDeath != nil {
 			k.afterDeath(dir)
@@ -178,6 +183,14 @@ func (k killTest) run(t *testing.T) error {
 	assert.NilError(t, d.cmd.Wait())
 	t.Logf("%d rounds, %d and %d lines", k.rounds, out.lines, errs.lines)
 	return k.check(t, filepath.Join(dir, "log"), out.pourer, errs.pourer)
+}
+
+// written is how long the log is.
+func (k killTest) written(t *testing.T, dir string) int64 {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(dir, "log"))
+	assert.NilError(t, err)
+	return info.Size()
 }
 
 type pouring struct {
@@ -245,7 +258,7 @@ func TestKilledDaemonLosesNothingWhenRotating(t *testing.T) {
 
 // Without its journal a killed daemon does lose output: the tests above would notice.
 func TestKilledDaemonWithoutJournalLosesOutput(t *testing.T) {
-	k := killTest{rounds: 20, afterDeath: func(dir string) {
+	k := killTest{rounds: 20, busy: true, afterDeath: func(dir string) {
 		for _, name := range []string{"stdout", "stderr"} {
 			os.Remove(filepath.Join(dir, "io", name+".journal"))
 		}

@@ -125,12 +125,15 @@ func attach(t *testing.T, ctx context.Context, o *stdio.IO, s stdio.Streams) <-c
 	return done
 }
 
+// soon bounds what a test waits for: what comes ends the waiting, and a busy machine takes its time.
+const soon = time.Minute
+
 func receive[T any](t *testing.T, c <-chan T, what string) T {
 	t.Helper()
 	select {
 	case v := <-c:
 		return v
-	case <-time.After(10 * time.Second):
+	case <-time.After(soon):
 		t.Fatalf("waited too long: %s", what)
 		panic("unreachable")
 	}
@@ -143,7 +146,7 @@ func until(t *testing.T, what string, ok func() bool) {
 			return poll.Success()
 		}
 		return poll.Continue("%s", what)
-	}, poll.WithDelay(time.Millisecond), poll.WithTimeout(10*time.Second))
+	}, poll.WithDelay(time.Millisecond), poll.WithTimeout(soon))
 }
 
 func TestOutputReachesLogAndClients(t *testing.T) {
