@@ -137,7 +137,7 @@ func waitForFile(t *testing.T, path string) {
 			return poll.Continue("%s is not there", path)
 		}
 		return poll.Success()
-	})
+	}, poll.WithTimeout(soon))
 }
 
 // bindDir shows a directory of the host to the container.
@@ -305,21 +305,22 @@ func (g *rig) reboot(key runtime.Key) {
 				return poll.Continue("%s", err)
 			}
 			return poll.Success()
-		})
+		}, poll.WithTimeout(soon))
 	}
 	poll.WaitOn(g.t, func(poll.LogT) poll.Result { // the runtime before still sees its shim die, and cleans up
 		if err := os.RemoveAll(filepath.Join(g.dir, "s")); err != nil {
 			return poll.Continue("%s", err)
 		}
 		return poll.Success()
-	})
+	}, poll.WithTimeout(soon))
 	g.start()
 }
 
 // A runtime that stops in good order leaves the same as one that is killed.
 func TestStopAndStartAgain(t *testing.T) {
 	g := newRig(t)
-	s := g.spec("echo one; sleep 0.5; echo two; exit 4")
+	host := t.TempDir()
+	s := g.spec("echo one; while [ ! -e /host/go ]; do sleep 0.02; done; echo two; exit 4", bindDir(host))
 	key := g.run(s)
 	done := make(chan error, 1)
 	ready := make(chan struct{})
@@ -327,6 +328,7 @@ func TestStopAndStartAgain(t *testing.T) {
 	<-ready
 	assert.NilError(t, g.rt.Close())
 	assert.Assert(t, <-done != nil)
+	assert.NilError(t, os.WriteFile(filepath.Join(host, "go"), nil, 0o600))
 	g.start()
 	assert.Equal(t, g.handler.exitOf(t, key).Code, 4)
 	assert.Equal(t, g.logged(s), "one\ntwo\n")

@@ -45,7 +45,7 @@ func (b *buffer) wait(t testing.TB, want string) {
 			return poll.Continue("have %q", b.String())
 		}
 		return poll.Success()
-	})
+	}, poll.WithTimeout(soon))
 }
 
 func process(script string, with ...func(*runtime.Process)) runtime.Process {
@@ -109,7 +109,7 @@ func TestExec(t *testing.T) {
 			return poll.Continue("left: %v", left)
 		}
 		return poll.Success()
-	})
+	}, poll.WithTimeout(soon))
 }
 
 func (g *rig) execDirs() []string {

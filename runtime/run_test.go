@@ -111,7 +111,7 @@ func TestKillPauseAndStates(t *testing.T) {
 			return poll.Success()
 		}
 		return poll.Continue("%d exits", len(g.handler.all()))
-	})
+	}, poll.WithTimeout(soon))
 	assert.Equal(t, g.logged(s), "up\nagain\n")
 	assert.NilError(t, g.rt.DeleteTask(g.ctx, s.Key))
 	assert.NilError(t, g.rt.Discard(g.ctx, s.Key))
@@ -124,7 +124,7 @@ func (g *rig) waitLogged(s runtime.Spec, want string) {
 			return poll.Continue("logged %q", got)
 		}
 		return poll.Success()
-	})
+	}, poll.WithTimeout(soon))
 }
 
 func (g *rig) status(key runtime.Key) string {
@@ -192,7 +192,7 @@ func TestFileSystemOfAContainer(t *testing.T) {
 			return poll.Continue("%v %v", changes, err)
 		}
 		return poll.Success()
-	})
+	}, poll.WithTimeout(soon))
 	changes, err := g.rt.Changes(g.ctx, key)
 	assert.NilError(t, err)
 	assert.DeepEqual(t, changes, []container.FilesystemChange{
@@ -242,7 +242,7 @@ func TestLimitsAndMeasures(t *testing.T) {
 			return poll.Continue("no time was used, %v", err)
 		}
 		return poll.Success()
-	})
+	}, poll.WithTimeout(soon))
 
 	assert.NilError(t, g.rt.Update(g.ctx, key, container.Resources{Memory: 128 << 20, MemorySwap: 256 << 20}))
 	stats, err = g.rt.Stats(g.ctx, key)

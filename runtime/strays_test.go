@@ -135,7 +135,7 @@ func TestRemovedSnapshotIsCollectedAfterACrash(t *testing.T) {
 			return poll.Continue("%d snapshots, want %d", n, with-1)
 		}
 		return poll.Success()
-	})
+	}, poll.WithTimeout(soon))
 }
 
 // The directory of a snapshot whose making was cut off had the number of the next, and no container could be made any more.

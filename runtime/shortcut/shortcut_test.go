@@ -270,7 +270,7 @@ func TestZombiesAreDead(t *testing.T) {
 			return poll.Continue("it lives")
 		}
 		return poll.Success()
-	}, poll.WithTimeout(10*time.Second), poll.WithDelay(time.Millisecond))
+	}, poll.WithTimeout(time.Minute), poll.WithDelay(time.Millisecond))
 	assert.Check(t, there("/proc/"+strconv.Itoa(m.process.Process.Pid)))
 }
 
