@@ -159,7 +159,7 @@ func (f following) next(t *testing.T) string {
 		return l
 	case err := <-f.err:
 		t.Fatalf("ended: %v", err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("waited too long for a line")
 	}
 	panic("unreachable")
@@ -170,7 +170,7 @@ func (f following) rest(t *testing.T) (lines []string) {
 	select {
 	case err := <-f.err:
 		assert.NilError(t, err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("waited too long for the end")
 	}
 	for l := range f.lines {
@@ -224,15 +224,16 @@ func TestFollowIsPrompt(t *testing.T) {
 	write(t, w, "stdout", "warm up\n")
 	f := follow(t, path, nil, ReadOptions{Tail: 1})
 	f.next(t)
-	var slowest time.Duration
-	for range 50 {
+	var took []time.Duration
+	for range 51 {
 		begin := time.Now()
 		write(t, w, "stdout", "x\n")
 		f.next(t)
-		slowest = max(slowest, time.Since(begin))
+		took = append(took, time.Since(begin))
 	}
-	t.Log("slowest:", slowest)
-	assert.Assert(t, slowest < 500*time.Millisecond) // 50 ms on a machine that is not busy
+	slices.Sort(took)
+	t.Log("slowest:", took[50])
+	assert.Assert(t, took[25] < 500*time.Millisecond) // the middle one: a busy machine holds one or the other up
 }
 
 func TestFollowBeginsBeforeTheLog(t *testing.T) {
@@ -292,7 +293,7 @@ func TestPollingWatcher(t *testing.T) {
 	for range 2 {
 		select {
 		case <-w.changed:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("no signal")
 		}
 	}
