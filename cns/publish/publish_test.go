@@ -55,7 +55,7 @@ func waitFor(t *testing.T, p *publish.Publisher, want string) {
 			return poll.Success()
 		}
 		return poll.Continue("not %s yet", want)
-	}, poll.WithTimeout(5*time.Second), poll.WithDelay(time.Millisecond))
+	}, poll.WithTimeout(time.Minute), poll.WithDelay(time.Millisecond))
 }
 
 func TestPublisherFollowsTheState(t *testing.T) {

@@ -33,7 +33,7 @@ func TestFromStateToWire(t *testing.T) {
 				return poll.Success()
 			}
 			return poll.Continue("%s: %v, %v", name, err, m)
-		}, poll.WithTimeout(5*time.Second), poll.WithDelay(time.Millisecond))
+		}, poll.WithTimeout(time.Minute), poll.WithDelay(time.Millisecond))
 	}
 
 	c := web(func(*state.Container) {})

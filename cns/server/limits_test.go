@@ -44,9 +44,11 @@ func startWith(t *testing.T, cfg server.Config) []net.Addr {
 	return s.Addrs()
 }
 
-// flood sends questions that each have an answer of their own kind or none, and returns what came, by whether it was cut.
-func flood(t *testing.T, addr string, n int, question func(i int) *dns.Msg) (whole, cut int) {
+// flood sends questions that each have an answer of their own kind or none, and returns what came, by whether it was cut,
+// and how long it took until the last came.
+func flood(t *testing.T, addr string, n int, question func(i int) *dns.Msg) (whole, cut int, took time.Duration) {
 	t.Helper()
+	begin := time.Now()
 	c, err := net.Dial("udp", addr)
 	assert.NilError(t, err)
 	defer c.Close()
@@ -58,6 +60,7 @@ func flood(t *testing.T, addr string, n int, question func(i int) *dns.Msg) (who
 			return false
 		}
 		assert.NilError(t, err)
+		took = time.Since(begin)
 		m := new(dns.Msg)
 		assert.NilError(t, m.Unpack(buf[:n]))
 		if m.Id == 0xffff {
@@ -81,9 +84,9 @@ func flood(t *testing.T, addr string, n int, question func(i int) *dns.Msg) (who
 		for i%16 == 0 && read(time.Millisecond) { // what is sent too fast is lost
 		}
 	}
-	for read(300 * time.Millisecond) {
+	for read(2 * time.Second) { // the server of a busy machine pauses
 	}
-	return whole, cut
+	return whole, cut, took
 }
 
 func TestEqualAnswersAreRationed(t *testing.T) {
@@ -98,9 +101,8 @@ func TestEqualAnswersAreRationed(t *testing.T) {
 	for name, questions := range map[string]func(int) *dns.Msg{"plain": web, "with options": nsid, "names that are not there": nobody} {
 		t.Run(name, func(t *testing.T) {
 			addr := startWith(t, server.Config{NSID: "h1", Limits: server.Limits{Responses: 50, Slip: 2}})[0].String()
-			begin := time.Now()
-			whole, cut := flood(t, addr, 400, questions)
-			most := 51 + int(50*time.Since(begin).Seconds())
+			whole, cut, took := flood(t, addr, 400, questions)
+			most := 51 + int(50*took.Seconds())
 			assert.Assert(t, whole >= 50 && whole <= most, "%d whole, not 50 to %d; %d cut", whole, most, cut)
 			assert.Assert(t, cut >= (400-most)/2-20 && cut <= 175, "%d cut, %d whole", cut, whole)
 			assert.Equal(t, ask(t, "tcp", addr, questions(0)).Truncated, false)
@@ -111,16 +113,15 @@ func TestEqualAnswersAreRationed(t *testing.T) {
 	t.Run("exempt", func(t *testing.T) {
 		l := server.DefaultLimits()
 		l.Responses = 1
-		whole, cut := flood(t, startWith(t, server.Config{Limits: l})[0].String(), 100, web)
+		whole, cut, _ := flood(t, startWith(t, server.Config{Limits: l})[0].String(), 100, web)
 		assert.Assert(t, whole == 100 && cut == 0, "%d whole, %d cut", whole, cut)
 	})
 }
 
 func TestQuestionsAreRationed(t *testing.T) {
 	addr := startWith(t, server.Config{Limits: server.Limits{Queries: 20}})[0].String()
-	begin := time.Now()
-	whole, cut := flood(t, addr, 200, func(i int) *dns.Msg { return question(strings.Repeat("x", 1+i%60)+"."+apex, dns.TypeA) })
-	most := 21 + int(20*time.Since(begin).Seconds())
+	whole, cut, took := flood(t, addr, 200, func(i int) *dns.Msg { return question(strings.Repeat("x", 1+i%60)+"."+apex, dns.TypeA) })
+	most := 21 + int(20*took.Seconds())
 	assert.Assert(t, whole >= 20 && whole <= most && cut == 0, "%d whole, %d cut", whole, cut)
 	c, err := dns.Dial("tcp", addr)
 	assert.NilError(t, err)
@@ -210,7 +211,7 @@ func TestTLS(t *testing.T) {
 	addrs := startWith(t, server.Config{ListenTLS: []string{"127.0.0.1:0"}, Certificate: files})
 	addr := addrs[1].String()
 	exchange := func(pool *x509.CertPool) (*dns.Msg, error) {
-		c := &dns.Client{Net: "tcp-tls", Timeout: 10 * time.Second, TLSConfig: &tls.Config{RootCAs: pool, NextProtos: []string{"dot"}}}
+		c := &dns.Client{Net: "tcp-tls", Timeout: time.Minute, TLSConfig: &tls.Config{RootCAs: pool, NextProtos: []string{"dot"}}}
 		m, _, err := c.ExchangeContext(t.Context(), question("big.svc.admin."+apex, dns.TypeA), addr)
 		return m, err
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"go.uber.org/zap"
@@ -253,9 +254,10 @@ func TestAnswersComeFromTheAddressAsked(t *testing.T) {
 		go func() { done <- s.Run(ctx) }()
 		_, port, err := net.SplitHostPort(s.Addrs()[0].String())
 		assert.NilError(t, err)
+		client := &dns.Client{Timeout: time.Minute}
 		for _, addr := range []string{"127.0.0.1", "127.8.9.10"} {
 			for _, qtype := range []uint16{dns.TypeA, dns.TypeAXFR} { // at once, and later
-				m, err := dns.ExchangeContext(t.Context(), new(dns.Msg).SetQuestion("web.svc.admin."+cnstest.Inner, qtype), net.JoinHostPort(addr, port))
+				m, _, err := client.ExchangeContext(t.Context(), new(dns.Msg).SetQuestion("web.svc.admin."+cnstest.Inner, qtype), net.JoinHostPort(addr, port))
 				assert.NilError(t, err, "%s at %s", addr, listen) // a connected socket takes nothing from elsewhere
 				assert.Assert(t, m.Response)
 			}

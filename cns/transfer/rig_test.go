@@ -130,7 +130,7 @@ func host(i int) record.Record {
 
 // transferred asks for a transfer and returns the records as they come.
 func (p *primary) transferred(q *dns.Msg, keyName string) ([]string, error) {
-	tr := &dns.Transfer{}
+	tr := &dns.Transfer{DialTimeout: time.Minute, ReadTimeout: time.Minute, WriteTimeout: time.Minute} // the whole of a large zone takes its time
 	if keyName != "" {
 		q.SetTsig(keyName, dns.HmacSHA256, 300, time.Now().Unix())
 		tr.TsigSecret = map[string]string{keyName: secret}

@@ -187,7 +187,7 @@ func apply(t *testing.T, zone map[string]bool, lines []string) {
 func TestIncrementalOverUDPIsTheSerialAlone(t *testing.T) {
 	_, p := open(t, &state.Zone{Transfer: []string{"127.0.0.1"}})
 	p.change(func(e *zone.Edit) { e.Add(host(1)) })
-	c := &dns.Client{Timeout: 5 * time.Second}
+	c := &dns.Client{Timeout: time.Minute}
 	m, _, err := c.Exchange(ixfr(103), p.addr.String())
 	assert.NilError(t, err)
 	assert.Equal(t, len(m.Answer), 1)
@@ -199,7 +199,7 @@ func TestIncrementalOverUDPIsTheSerialAlone(t *testing.T) {
 func TestSignedQuestionsGetSignedAnswers(t *testing.T) {
 	_, p := open(t, &state.Zone{})
 	for _, network := range []string{"udp", "tcp"} {
-		c := &dns.Client{Net: network, Timeout: 5 * time.Second, TsigSecret: map[string]string{key: secret}}
+		c := &dns.Client{Net: network, Timeout: time.Minute, TsigSecret: map[string]string{key: secret}}
 		q := new(dns.Msg).SetQuestion(apex, dns.TypeSOA)
 		q.SetTsig(key, dns.HmacSHA256, 300, time.Now().Unix())
 		m, _, err := c.Exchange(q, p.addr.String())
@@ -334,7 +334,7 @@ func TestClientThatTakesNothingIsGivenUp(t *testing.T) {
 			return poll.Success()
 		}
 		return poll.Continue("still open")
-	}, poll.WithTimeout(40*time.Second), poll.WithDelay(200*time.Millisecond))
+	}, poll.WithTimeout(2*time.Minute), poll.WithDelay(200*time.Millisecond))
 }
 
 func TestDamagedJournalIsLeftAside(t *testing.T) {
@@ -407,7 +407,7 @@ func TestSecondaryIsTold(t *testing.T) {
 				return poll.Success()
 			}
 			return poll.Continue("%+v", peers)
-		}, poll.WithTimeout(30*time.Second))
+		}, poll.WithTimeout(time.Minute))
 	}
 	behind(false)
 	assert.Assert(t, notifies.Load() >= 2)
