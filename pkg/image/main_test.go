@@ -50,7 +50,7 @@ func newRig(t *testing.T, change ...func(*image.Config)) *rig {
 	for _, f := range change {
 		f(&cfg)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return &rig{Store: image.New(cfg), t: t, ctx: ctx, containerd: c, registry: imagetest.NewRegistry(t)}
 }
