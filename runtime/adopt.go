@@ -194,7 +194,9 @@ func (r *Runtime) adoptTask(ctx context.Context, v *survivor) error {
 	}
 	if err == nil {
 		p := resp.Process
+		v.mu.Lock() // events of its end may come already
 		v.pid, v.paused = int(p.Pid), p.Status == tasktypes.Status_PAUSED
+		v.mu.Unlock()
 		// The runtime may have died between the start and its mark, or between the mark and the start.
 		v.started = p.Status == tasktypes.Status_RUNNING || p.Status == tasktypes.Status_PAUSED || v.started && p.Status == tasktypes.Status_STOPPED
 		r.followAgain(v.task)

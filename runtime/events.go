@@ -71,7 +71,13 @@ func eventKey(e *events.Envelope, id string) Key {
 // onExit keeps the end for a watcher that cannot ask the shim any more. The pid tells a container's runs apart.
 func (r *Runtime) onExit(key Key, ev *eventsapi.TaskExit) {
 	t, err := r.task(key)
-	if err != nil || ev.ID != ev.ContainerID || int(ev.Pid) != t.pid {
+	if err != nil || ev.ID != ev.ContainerID {
+		return
+	}
+	t.mu.Lock()
+	pid := t.pid
+	t.mu.Unlock()
+	if int(ev.Pid) != pid {
 		return
 	}
 	select {

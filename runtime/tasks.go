@@ -154,7 +154,9 @@ func (r *Runtime) createProcess(ctx context.Context, t *task) error {
 	if err != nil {
 		return native(err)
 	}
+	t.mu.Lock()
 	t.pid = int(resp.Pid)
+	t.mu.Unlock()
 	t.io.Started() // the shim has opened its ends
 	if t.size != nil {
 		return r.resize(ctx, t.Key, "", t.size[0], t.size[1])
