@@ -152,16 +152,13 @@ func Open(ctx context.Context, cfg Config) (_ *Store, retErr error) {
 		return nil, err
 	}
 	err := s.load(ctx)
-	for errors.Is(err, rpctypes.ErrLeaderChanged) && ctx.Err() == nil { // told at a boot, too, of the first there is
-		err = s.load(ctx)
-	}
-	for s.shared() && errdefs.IsUnavailable(err) && ctx.Err() == nil {
+	// A leader that changed is told at a boot, too, of the first there is.
+	for errors.Is(err, rpctypes.ErrLeaderChanged) || s.shared() && errdefs.IsUnavailable(err) {
 		s.log.Warn("the state is not read; trying again", zap.Error(err))
-		select {
-		case <-ctx.Done():
-		case <-time.After(loadPause):
-			err = s.load(ctx)
+		if pause(ctx, loadPause); ctx.Err() != nil {
+			break
 		}
+		err = s.load(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the state in %s: %w", cfg.place(), err)
