@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,8 +83,8 @@ func (w *world) stop() {
 	all.Wait()
 }
 
-// await polls until all hosts but the left out see what is wanted of every other.
-func (w *world) await(t testing.TB, what string, cond func(self, other nereid.Host) bool) {
+// await polls until all hosts see what is wanted of every other, and returns how long that took.
+func (w *world) await(t testing.TB, what string, cond func(self, other nereid.Host) bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	defer func() { t.Logf("%s: %v", what, time.Since(began)) }()
@@ -97,6 +98,7 @@ func (w *world) await(t testing.TB, what string, cond func(self, other nereid.Ho
 		}
 		return poll.Success()
 	}, poll.WithTimeout(60*time.Second), poll.WithDelay(20*time.Millisecond))
+	return time.Since(began)
 }
 
 func (w *world) sees(self, other nereid.Host, want nereid.HostState) bool {
@@ -180,31 +182,46 @@ func TestAMessageOfManyLabelsLeavesThemOut(t *testing.T) {
 
 // TestConvergence measures, over the network in memory and on a clock that stands still while anybody computes, how long
 // a fleet takes until everybody knows everybody, until a change of one host is known to all, and until a host that died
-// is unreachable for all. The figures are those of the gossip, whatever the machine.
+// is unreachable for all. The figures are those of the gossip, whatever the machine. NEREID_CONVERGENCE is numbers of
+// hosts to measure beside the ten that are promised something: 100,1000; the last takes half an hour.
 func TestConvergence(t *testing.T) {
-	sizes := os.Getenv("NEREID_CONVERGENCE")
-	if sizes == "" {
-		t.Skip("measures: set NEREID_CONVERGENCE to numbers of hosts, 10,100,1000; the last takes minutes")
-	}
-	for size := range strings.SplitSeq(sizes, ",") {
+	t.Run("10", func(t *testing.T) {
+		var deaths []time.Duration
+		for range 5 {
+			synctest.Test(t, func(t *testing.T) {
+				met, change, death := converge(t, 10)
+				assert.Check(t, met <= 2*time.Second, "all know all after %v", met)
+				assert.Check(t, change <= 3*time.Second, "a change is known after %v", change)
+				deaths = append(deaths, death)
+			})
+		}
+		slices.Sort(deaths)
+		assert.Check(t, deaths[2] <= 3*time.Second, "deaths are known after %v", deaths) // one in a hundred takes longer
+		assert.Check(t, deaths[4] <= 6*time.Second, "a death is known after %v", deaths[4])
+	})
+	for size := range strings.SplitSeq(os.Getenv("NEREID_CONVERGENCE"), ",") {
+		if size == "" || size == "10" {
+			continue
+		}
 		n, err := strconv.Atoi(size)
 		assert.NilError(t, err)
 		t.Run(size, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { converge(t, n) }) })
 	}
 }
 
-func converge(t *testing.T, n int) {
+func converge(t *testing.T, n int) (met, change, death time.Duration) {
 	t.Helper()
 	w := newWorld(t, n, 0)
-	w.await(t, "all know all", func(x, y nereid.Host) bool { return w.sees(x, y, nereid.HostAlive) })
+	met = w.await(t, "all know all", func(x, y nereid.Host) bool { return w.sees(x, y, nereid.HostAlive) })
 	<-time.After(time.Duration(rand.IntN(int(tellEvery)))) // it happens at any moment
 	w.hosts["h5"].count.Store(7)
-	w.await(t, "the change", func(x, y nereid.Host) bool { return y != "h5" || w.hosts[x].Capacities()[y].Containers == 7 })
+	change = w.await(t, "the change", func(x, y nereid.Host) bool { return y != "h5" || w.hosts[x].Capacities()[y].Containers == 7 })
 	<-time.After(time.Duration(rand.IntN(int(tellEvery))))
 	w.part("h5")
-	w.await(t, "the death", func(x, y nereid.Host) bool {
+	death = w.await(t, "the death", func(x, y nereid.Host) bool {
 		return x == "h5" || y != "h5" || w.sees(x, y, nereid.HostUnreachable)
 	})
 	w.stop()
 	<-time.After(time.Minute) // no time passes for what memberlist leaves running once the test has returned
+	return met, change, death
 }
