@@ -1,7 +1,10 @@
 package gossip
 
 import (
+	"bytes"
 	"encoding/json"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -82,6 +85,25 @@ func (g *Gossip) tell(now time.Time) {
 	g.told, g.toldAt, g.toldEver = c, now, true
 	g.mu.Unlock()
 	g.queue.QueueBroadcast(message{g.cfg.Host, c.encode()})
+}
+
+// passOn sends what is new to some hosts. It has packets of its own: memberlist puts such messages into the room that its
+// own ones leave, and where a thousand hosts begin at once those leave none for half a minute.
+func (g *Gossip) passOn(list *memberlist.Memberlist) {
+	if g.queue.NumQueued() == 0 {
+		return
+	}
+	others := g.others()
+	for range min(passTo, len(others)) {
+		msgs := g.queue.GetBroadcasts(len(","), packetSize)
+		if len(msgs) == 0 {
+			return
+		}
+		i := rand.IntN(len(others))
+		body := slices.Concat([]byte("["), bytes.Join(msgs, []byte(",")), []byte("]"))
+		_ = list.SendBestEffort(others[i], body) // others pass it on, too
+		others = slices.Delete(others, i, i+1)
+	}
 }
 
 // heard takes in one message, or all that another host knows, and passes news on.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -57,6 +58,9 @@ const (
 	// retransmit × log10(hosts) is how often each host passes a message on: one in some hundred misses it, and learns it
 	// when two hosts compare.
 	retransmit = 5
+	// passTo is how many hosts are told what is new each time, in packets of up to packetSize: memberlist's own numbers.
+	passTo     = 3
+	packetSize = 1300
 	// seekEvery is how often hosts of the fleet that the rumour does not know are called.
 	seekEvery = 3 * time.Second
 	// seekAtOnce bounds how many are called each time: two that were called tell of all others.
@@ -79,6 +83,8 @@ type Gossip struct {
 	mu    sync.RWMutex
 	hosts map[nereid.Host]*entry
 	known int // hosts alive, for the queue
+	// members are copies of what memberlist knows of the other hosts alive: its own ones change under its lock.
+	members map[string]*memberlist.Node
 
 	told     Capacity
 	toldAt   time.Time
@@ -89,7 +95,6 @@ type Gossip struct {
 type entry struct {
 	state    nereid.HostState
 	since    time.Time
-	at       memberlist.Address
 	gone     chan struct{} // closed while the state is one of the gone ones
 	leaving  bool          // it said farewell
 	capacity Capacity
@@ -99,13 +104,12 @@ type entry struct {
 type news struct {
 	host  nereid.Host
 	state nereid.HostState
-	at    memberlist.Address
 }
 
 // New makes a Gossip; Run starts it.
 func New(cfg Config) *Gossip {
 	cfg.Pace = max(cfg.Pace, 1)
-	g := &Gossip{cfg: cfg, log: cfg.Log, news: make(chan news, inbox), bodies: make(chan []byte, inbox), hosts: map[nereid.Host]*entry{}}
+	g := &Gossip{cfg: cfg, log: cfg.Log, news: make(chan news, inbox), bodies: make(chan []byte, inbox), hosts: map[nereid.Host]*entry{}, members: map[string]*memberlist.Node{}}
 	g.queue = memberlist.TransmitLimitedQueue{NumNodes: g.alive, RetransmitMult: retransmit}
 	return g
 }
@@ -172,7 +176,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	defer func() { _ = list.Shutdown() }()
 	var seek sync.WaitGroup
 	seek.Go(func() { g.seek(ctx, list) })
-	g.loop(ctx)
+	g.loop(ctx, list)
 	seek.Wait()
 	g.farewell(list)
 	if err := list.Leave(g.time(leaveTime)); err != nil {
@@ -230,9 +234,11 @@ func dualStack() bool {
 }
 
 // loop is the one writer of what is known.
-func (g *Gossip) loop(ctx context.Context) {
+func (g *Gossip) loop(ctx context.Context, list *memberlist.Memberlist) {
 	tick := time.NewTicker(g.time(tellEvery) / 4)
 	defer tick.Stop()
+	pass := time.NewTicker(g.time(gossipEvery))
+	defer pass.Stop()
 	grace := time.NewTimer(0)
 	defer grace.Stop()
 	for {
@@ -250,6 +256,8 @@ func (g *Gossip) loop(ctx context.Context) {
 			}
 		case now := <-tick.C:
 			g.tell(now)
+		case <-pass.C:
+			g.passOn(list)
 		}
 	}
 }
@@ -257,21 +265,16 @@ func (g *Gossip) loop(ctx context.Context) {
 // farewell tells all that this host goes by its own will.
 func (g *Gossip) farewell(list *memberlist.Memberlist) {
 	body := Capacity{Version: capacityVersion, Host: g.cfg.Host, Sent: time.Now().UnixNano(), Leaving: true}.encode()
-	for _, at := range g.others() {
-		_ = list.SendToAddress(at, body) // who misses it finds this host unreachable
+	for _, n := range g.others() {
+		_ = list.SendBestEffort(n, body) // who misses it finds this host unreachable
 	}
 }
 
-// others are where the hosts are that answer. What memberlist lists itself it may be changing.
-func (g *Gossip) others() (all []memberlist.Address) {
+// others are the other hosts alive.
+func (g *Gossip) others() []*memberlist.Node {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	for _, e := range g.hosts {
-		if e.state == nereid.HostAlive {
-			all = append(all, e.at)
-		}
-	}
-	return all
+	return slices.Collect(maps.Values(g.members))
 }
 
 // learn notes what became of a host.
@@ -286,7 +289,6 @@ func (g *Gossip) learn(n news, now time.Time) {
 	case e.leaving:
 		n.state = nereid.HostLeft
 	}
-	e.at = n.at
 	e.become(n.state, now)
 	if was != e.state {
 		g.log.Info("host", zap.String("host", string(n.host)), zap.String("state", string(e.state)))
@@ -376,9 +378,8 @@ func (d delegate) NotifyMsg(b []byte) {
 	}
 }
 
-func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	return d.g.queue.GetBroadcasts(overhead, limit)
-}
+// GetBroadcasts leaves memberlist's packets to its own messages: see passOn.
+func (d delegate) GetBroadcasts(int, int) [][]byte { return nil }
 
 func (d delegate) LocalState(bool) []byte { return d.g.everything() }
 
@@ -397,7 +398,15 @@ func (d delegate) notify(n *memberlist.Node, s nereid.HostState) {
 	if n.Name == string(d.g.cfg.Host) {
 		return
 	}
-	what := news{nereid.Host(n.Name), s, n.FullAddress()}
+	member := *n
+	d.g.mu.Lock()
+	if s == nereid.HostAlive {
+		d.g.members[n.Name] = &member
+	} else {
+		delete(d.g.members, n.Name)
+	}
+	d.g.mu.Unlock()
+	what := news{nereid.Host(n.Name), s}
 	select {
 	case d.g.news <- what:
 	default:
