@@ -5,26 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"go.uber.org/zap"
 
 	"github.com/nereid-paas/nereid/pkg/image"
 	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/pkg/state"
 	"github.com/nereid-paas/nereid/runtime"
 )
-
-// busyWait is how long a host waits that found all others busy with giving an image to somebody, unless one more has it
-// before.
-const busyWait = 500 * time.Millisecond
 
 // Bring makes sure that an image of the catalogue is on this host, and returns its record as it then is: from a host
 // that has it, else from the registry it came from. Whoever asks meanwhile waits for the one transfer; one that is given
@@ -38,6 +31,7 @@ func (i *Images) Bring(ctx context.Context, img *state.Image) (*state.Image, err
 		return nil, err
 	}
 	defer unlock()
+	from := newSources(i, img)
 	for {
 		now, ok := i.State.View().Image(img.Account, img.ID)
 		if !ok {
@@ -46,61 +40,57 @@ func (i *Images) Bring(ctx context.Context, img *state.Image) (*state.Image, err
 		if slices.Contains(now.Hosts, i.Host) {
 			return now, nil
 		}
-		held, err := i.fromAnywhere(ctx, now)
-		switch {
-		case image.Busy(err):
-			err = i.waitForHosts(ctx, now)
-		case err == nil:
+		held, err := i.fromAnywhere(ctx, now, from)
+		if err == nil {
 			return i.enterHere(ctx, img.Account, held)
 		}
-		if err != nil {
+		if !image.Busy(err) {
 			return nil, err
 		}
 	}
 }
 
-// fromAnywhere tries the hosts that have an image, in an order of chance, then its registry. When some host is busy and
-// none gave it, the error says so: image.Busy.
-func (i *Images) fromAnywhere(ctx context.Context, img *state.Image) (*image.Held, error) {
-	var errs []error
-	for _, h := range i.givers(img) {
-		held, err := i.fromHost(ctx, h, img)
-		if err == nil {
-			return held, nil
-		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if !image.Busy(err) {
-			i.Log.Warn("an image could not be taken from a host", zap.String("image", string(img.ID)), zap.String("host", string(h)), zap.Error(err))
-		}
-		errs = append(errs, fmt.Errorf("from host %s: %w", h, err))
+// fromAnywhere takes an image from hosts that have it, or have some of it, else from its registry. An error for which
+// image.Busy holds says that some host has it and gives it to others.
+func (i *Images) fromAnywhere(ctx context.Context, img *state.Image, from *sources) (*image.Held, error) {
+	held, err := i.fromHosts(ctx, img, from)
+	if err == nil || image.Busy(err) {
+		return held, err
 	}
-	if n := slices.IndexFunc(errs, image.Busy); n >= 0 {
-		return nil, errs[n]
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
-	held, err := i.takeFromRegistry(ctx, img)
-	if err == nil {
+	if _, ok := i.State.View().Image(img.Account, img.ID); !ok {
+		return nil, noSuchImage(string(img.ID)) // it was removed meanwhile
+	}
+	held, rerr := i.takeFromRegistry(ctx, img)
+	if rerr == nil {
 		return held, nil
 	}
-	return nil, errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("image %s cannot be brought to host %s: %v", shortImage(img.ID), i.Host, errors.Join(append(errs, err)...)))
+	return nil, errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("image %s cannot be brought to host %s: %v", shortImage(img.ID), i.Host, errors.Join(err, rerr)))
 }
 
-// givers are the hosts to ask for an image.
-func (i *Images) givers(img *state.Image) []nereid.Host {
-	hosts := slices.DeleteFunc(slices.Clone(img.Hosts), func(h nereid.Host) bool {
-		return h == i.Host || i.Fleet.State(h).Gone()
-	})
-	rand.Shuffle(len(hosts), func(a, b int) { hosts[a], hosts[b] = hosts[b], hosts[a] })
-	return hosts
-}
-
-func (i *Images) fromHost(ctx context.Context, h nereid.Host, img *state.Image) (*image.Held, error) {
-	repo, _, err := i.store.Peer(img.ID, url.URL{Scheme: "http", Host: string(h), Path: nereid.ContentPrefix}, &http.Client{Transport: i.Road})
+// fromHosts takes an image from other hosts. One that fails on the way is gone on without, from where it stopped.
+func (i *Images) fromHosts(ctx context.Context, img *state.Image, from *sources) (*image.Held, error) {
+	repo, _, err := i.store.Peer(img.ID, url.URL{Scheme: "http", Host: "hosts", Path: nereid.ContentPrefix}, &http.Client{Transport: from})
 	if err != nil {
 		return nil, err
 	}
-	return i.store.Take(ctx, img.Account, repo, img.Target, img.Manifest)
+	var errs []error
+	for len(errs) < 2 { // of this host's own: the second is sure
+		failed := from.setbacks()
+		held, err := i.store.Take(ctx, img.Account, repo, img.Target, img.Manifest)
+		if err == nil || image.Busy(err) || ctx.Err() != nil {
+			return held, err
+		}
+		if errors.Is(err, errNoSource) {
+			break
+		}
+		if from.setbacks() == failed {
+			errs = append(errs, err)
+		}
+	}
+	return nil, errors.Join(append(errs, from.err())...)
 }
 
 // takeFromRegistry takes an image by its repo digests, without credentials: those of whoever pulled it are not kept.
@@ -144,34 +134,9 @@ func (i *Images) enterHere(ctx context.Context, a nereid.Account, held *image.He
 	}
 }
 
-// waitForHosts waits a little, or until one more host has an image.
-func (i *Images) waitForHosts(ctx context.Context, img *state.Image) error {
-	w := i.State.View().Watch(state.KindImage)
-	defer w.Close()
-	if now, ok := i.State.View().Image(img.Account, img.ID); !ok || len(now.Hosts) > len(img.Hosts) {
-		return nil
-	}
-	wait, cancel := context.WithTimeout(ctx, busyWait)
-	defer cancel()
-	for {
-		changes, err := w.Next(wait)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			return nil //nolint:nilerr // the little while is over
-		}
-		for _, c := range changes {
-			if r, ok := c.New.(*state.Image); !ok || r.ID == img.ID {
-				return nil
-			}
-		}
-	}
-}
-
 // Blob opens content of the account that asks, for another host.
-func (i *Images) Blob(ctx context.Context, d string, manifest bool) (io.ReadSeeker, io.Closer, string, error) {
-	b, err := i.store.Blob(ctx, nereid.AccountFrom(ctx), d, manifest)
+func (i *Images) Blob(ctx context.Context, to nereid.Host, d string, manifest bool) (io.ReadSeeker, io.Closer, string, error) {
+	b, err := i.store.Blob(ctx, nereid.AccountFrom(ctx), to, d, manifest)
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -217,5 +182,5 @@ type imagePeers interface {
 	Take(ctx context.Context, a nereid.Account, r *image.Repository, target, manifest ocispec.Descriptor) (*image.Held, error)
 	// Peer is another host's content of an image as a repository, and what to call the image there.
 	Peer(id nereid.ImageID, base url.URL, client *http.Client) (*image.Repository, reference.Named, error)
-	Blob(ctx context.Context, a nereid.Account, d string, manifest bool) (*image.Blob, error)
+	Blob(ctx context.Context, a nereid.Account, to nereid.Host, d string, manifest bool) (*image.Blob, error)
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,14 +38,23 @@ type imageFleet struct {
 	mu    sync.Mutex
 	given map[string]int64 // bytes of bodies, by host
 	down  map[nereid.Host]bool
+	// meddle may answer in place of a host, or change what it sends; nil: it does not.
+	meddle func(r *http.Request) *http.Response
 }
+
+// smallBuffer has a host not be done with giving long before the other is with taking.
+const smallBuffer = 64 << 10
 
 func newImageFleet(t *testing.T, hosts int) *imageFleet {
 	t.Helper()
 	f := &imageFleet{servers: map[string]*httptest.Server{}, given: map[string]int64{}, down: map[nereid.Host]bool{}}
 	f.tr = &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, _, _ := net.SplitHostPort(addr)
-		return (&net.Dialer{}).DialContext(ctx, network, f.servers[host].Listener.Addr().String())
+		c, err := (&net.Dialer{}).DialContext(ctx, network, f.servers[host].Listener.Addr().String())
+		if err == nil {
+			err = c.(*net.TCPConn).SetReadBuffer(smallBuffer)
+		}
+		return c, err
 	}}
 	t.Cleanup(f.tr.CloseIdleConnections)
 	store := openTestState(t)
@@ -55,7 +65,12 @@ func newImageFleet(t *testing.T, hosts int) *imageFleet {
 		deps := Deps{Host: name, State: store, Log: zap.NewNop(), Road: f}
 		rig := &imageRig{Images: NewImages(deps, s), ctx: nereid.WithAccount(context.Background(), nereid.Admin), containerd: c, content: s}
 		f.hosts = append(f.hosts, rig)
-		srv := httptest.NewServer(rig.contentHandler(t))
+		srv := httptest.NewUnstartedServer(rig.contentHandler(t))
+		srv.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+			assert.Check(t, c.(*net.TCPConn).SetWriteBuffer(smallBuffer))
+			return ctx
+		}
+		srv.Start()
 		t.Cleanup(srv.Close)
 		f.servers[string(name)] = srv
 		ctx, cancel := context.WithCancel(context.Background())
@@ -73,6 +88,11 @@ func (f *imageFleet) RoundTrip(r *http.Request) (*http.Response, error) {
 	f.mu.Unlock()
 	if down {
 		return nil, fmt.Errorf("host %s is unreachable: %w", r.URL.Host, errdefs.ErrUnavailable)
+	}
+	if f.meddle != nil {
+		if resp := f.meddle(r); resp != nil {
+			return resp, nil
+		}
 	}
 	resp, err := f.tr.RoundTrip(r)
 	if err == nil {
@@ -113,10 +133,13 @@ func (r *imageRig) contentHandler(t *testing.T) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		parts := strings.Split(req.URL.Path, "/")
 		kind, digest := parts[len(parts)-2], parts[len(parts)-1]
-		body, closer, media, err := r.Blob(r.ctx, digest, kind == "manifests")
+		body, closer, media, err := r.Blob(r.ctx, nereid.Host(req.Header.Get(nereid.AskerHeader)), digest, kind == "manifests")
 		var busy *content.BusyError
 		switch {
 		case errors.As(err, &busy):
+			for _, h := range busy.GivenTo() {
+				w.Header().Set(nereid.GivenHeader, w.Header().Get(nereid.GivenHeader)+","+string(h))
+			}
 			w.WriteHeader(http.StatusTooManyRequests)
 			return
 		case err != nil:
@@ -176,6 +199,126 @@ func TestImageSpreads(t *testing.T) {
 		leases, err := h.containerd.Client.LeasesService().List(context.Background())
 		assert.Check(t, err != nil || len(leases) == 0)
 	}
+}
+
+// TestABurstLeavesTheFirstHostAFewTimes: of an image of several layers that nine hosts want at once, the first sends each
+// layer about as often as it takes all to double, for who has a layer passes it on before it has the image.
+func TestABurstLeavesTheFirstHostAFewTimes(t *testing.T) {
+	const size, layers = 2 << 20, 4
+	f := newImageFleet(t, 10)
+	var files [layers][2]string
+	for n := range files {
+		files[n] = [2]string{fmt.Sprintf("f%d", n), incompressible(size + n)}
+	}
+	id := f.hosts[0].put(t, imagetest.Image(t, 1, nil, files[:]...), "app:1")
+	var g errgroup.Group
+	for _, h := range f.hosts {
+		g.Go(func() error { return h.bring(id) })
+	}
+	began := time.Now()
+	assert.NilError(t, g.Wait())
+	t.Logf("%v: %v, in images: %.1f", time.Since(began), f.given, float64(f.given["h1"])/(size*layers))
+	assert.Check(t, f.given["h1"] < 5*layers*size, "%v", f.given)
+}
+
+// TestALayerIsPassedOnBeforeTheImageIsWhole: a host that is refused a layer takes it from one that was given it, though
+// the catalogue does not say yet that that one has anything.
+func TestALayerIsPassedOnBeforeTheImageIsWhole(t *testing.T) {
+	f := newImageFleet(t, 3)
+	id := f.hosts[0].put(t, imagetest.Image(t, 1, nil, [2]string{"f", "one"}, [2]string{"g", "two"}), "app:1")
+	img, _ := f.hosts[0].State.View().Image(nereid.Admin, id)
+	one, two := img.Layers[0].Digest.String(), img.Layers[1].Digest.String()
+	wait := make(chan struct{})
+	var passed atomic.Int64
+	f.meddle = func(r *http.Request) *http.Response {
+		asker := r.Header.Get(nereid.AskerHeader)
+		switch {
+		case asker == "h2" && strings.HasSuffix(r.URL.Path, two):
+			<-wait
+		case asker == "h3" && strings.HasSuffix(r.URL.Path, one) && r.URL.Host == "h1":
+			return &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{nereid.GivenHeader: {"h2"}}, Body: http.NoBody, Request: r}
+		case asker == "h3" && strings.HasSuffix(r.URL.Path, one):
+			passed.Add(1)
+		}
+		return nil
+	}
+	var g errgroup.Group
+	g.Go(func() error { return f.hosts[1].bring(id) })
+	var cancel context.CancelFunc
+	f.hosts[2].ctx, cancel = context.WithTimeout(f.hosts[2].ctx, time.Minute)
+	defer cancel()
+	assert.NilError(t, f.hosts[2].bring(id))
+	assert.Check(t, passed.Load() > 0)
+	assert.DeepEqual(t, f.hostsOf(id), []nereid.Host{"h1", "h3"})
+	close(wait)
+	assert.NilError(t, g.Wait())
+}
+
+// broken is a body that ends in the midst.
+type broken struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *broken) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// TestBringOutlastsACut: the only host that has an image is cut off while it gives it, and back a moment later, as hosts
+// under load are: the transfer goes on where it stopped.
+func TestBringOutlastsACut(t *testing.T) {
+	const size, cut = 3 << 20, 2 << 20
+	f := newImageFleet(t, 2)
+	id := f.hosts[0].put(t, imagetest.Image(t, 1, nil, [2]string{"f", incompressible(size)}), "app:1")
+	img, _ := f.hosts[0].State.View().Image(nereid.Admin, id)
+	var ranges []string
+	f.meddle = func(r *http.Request) *http.Response {
+		if !strings.HasSuffix(r.URL.Path, img.Layers[0].Digest.String()) {
+			return nil
+		}
+		ranges = append(ranges, r.Header.Get("Range"))
+		if len(ranges) > 1 {
+			return nil
+		}
+		resp, err := f.tr.RoundTrip(r)
+		assert.NilError(t, err)
+		resp.Body = &broken{resp.Body, cut}
+		return resp
+	}
+	assert.NilError(t, f.hosts[1].bring(id))
+	assert.DeepEqual(t, ranges, []string{"", fmt.Sprintf("bytes=%d-%d", cut, img.Layers[0].Size-1)})
+}
+
+// TestBringGoesRoundTheSilent: who does not go on sending is left for another host.
+func TestBringGoesRoundTheSilent(t *testing.T) {
+	f := newImageFleet(t, 3)
+	id := f.hosts[0].put(t, imagetest.Image(t, 1, nil, [2]string{"f", "x"}), "app:1")
+	assert.NilError(t, f.hosts[1].bring(id))
+	img, _ := f.hosts[0].State.View().Image(nereid.Admin, id)
+	var asked []string
+	f.meddle = func(r *http.Request) *http.Response {
+		if !strings.HasSuffix(r.URL.Path, img.Layers[0].Digest.String()) {
+			return nil
+		}
+		if asked = append(asked, r.URL.Host); len(asked) > 1 {
+			return nil
+		}
+		body, w := io.Pipe()
+		context.AfterFunc(r.Context(), func() { w.CloseWithError(r.Context().Err()) })
+		return &http.Response{StatusCode: http.StatusOK, ContentLength: img.Layers[0].Size, Header: http.Header{}, Body: body, Request: r}
+	}
+	from := newSources(f.hosts[2].Images, img)
+	from.silence = time.Second
+	held, err := f.hosts[2].fromAnywhere(f.hosts[2].ctx, img, from)
+	assert.NilError(t, err)
+	held.Release()
+	assert.Equal(t, len(asked), 2)
+	assert.Check(t, asked[0] != asked[1], asked)
 }
 
 // TestBringGoesRoundTheDead: hosts that do not answer are passed over; when no host is left the error says it all.

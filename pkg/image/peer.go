@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
@@ -43,9 +44,9 @@ type Blob struct {
 // maxManifest bounds what is looked into to find out whether it is a manifest.
 const maxManifest = maxAnswer
 
-// Blob opens content of the account by its digest. manifest tells that it is asked for as one, and wants its type. A
-// large blob that several are reading already is a *BusyError.
-func (s *Store) Blob(ctx context.Context, a nereid.Account, d string, manifest bool) (*Blob, error) {
+// Blob opens content of the account by its digest, for a host; "": nobody knows which. manifest tells that it is asked
+// for as one, and wants its type. A large blob that is given to another host just now is a *BusyError.
+func (s *Store) Blob(ctx context.Context, a nereid.Account, to nereid.Host, d string, manifest bool) (*Blob, error) {
 	dig, err := digest.Parse(d)
 	if err != nil {
 		return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("%q is no digest", d))
@@ -56,12 +57,13 @@ func (s *Store) Blob(ctx context.Context, a nereid.Account, d string, manifest b
 		return nil, fmt.Errorf("content %s: %w", dig, err)
 	}
 	if ra.Size() >= largeBlob && !manifest {
-		if !s.giving.begin(dig) {
+		g, told, ok := s.giving.begin(dig, to, time.Now())
+		if !ok {
 			ra.Close()
-			return nil, &BusyError{dig}
+			return nil, &BusyError{dig, told}
 		}
-		closer := &counted{close: ra.Close, end: func() { s.giving.end(dig) }}
-		return &Blob{ReadSeeker: io.NewSectionReader(ra, 0, ra.Size()), Closer: closer, Digest: dig}, nil
+		closer := &counted{close: ra.Close, end: func() { s.giving.end(dig, g) }}
+		return &Blob{ReadSeeker: given{io.NewSectionReader(ra, 0, ra.Size()), g}, Closer: closer, Digest: dig}, nil
 	}
 	b := &Blob{ReadSeeker: io.NewSectionReader(ra, 0, ra.Size()), Closer: ra, Digest: dig}
 	if manifest {

@@ -30,7 +30,7 @@ func (r *rig) giving(wrap func(http.Handler) http.Handler) *http.Client {
 	r.t.Helper()
 	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		parts := strings.Split(req.URL.Path, "/")
-		b, err := r.Blob(r.ctx, nereid.Admin, parts[len(parts)-1], parts[len(parts)-2] == "manifests")
+		b, err := r.Blob(r.ctx, nereid.Admin, nereid.Host(req.Header.Get(nereid.AskerHeader)), parts[len(parts)-1], parts[len(parts)-2] == "manifests")
 		var busy *image.BusyError
 		switch {
 		case errors.As(err, &busy):
@@ -208,22 +208,23 @@ func TestTakeGoesOnElsewhere(t *testing.T) {
 	assert.DeepEqual(t, ranges, []string{fmt.Sprintf("bytes=%d-%d", partial[0].Offset, layer.Size-1)})
 }
 
-// TestLargeBlobsAreGivenToFew: a large blob is given to two, and who comes third is told to look elsewhere.
-func TestLargeBlobsAreGivenToFew(t *testing.T) {
+// TestLargeBlobsAreGivenToOne: a large blob is given to one host at a time; who comes meanwhile is told who has it soon.
+func TestLargeBlobsAreGivenToOne(t *testing.T) {
 	a, b := newRig(t), newRig(t)
 	pulled, err := a.pull(a.pushed("large", imagetest.Image(t, 1, nil, [2]string{"f", random(8 << 20)})))
 	assert.NilError(t, err)
 	tr := a.giving(nil)
 	layer := pulled.Layers[0].Digest.String()
-	one, err := a.Blob(a.ctx, nereid.Admin, layer, false)
-	assert.NilError(t, err)
-	two, err := a.Blob(a.ctx, nereid.Admin, layer, false)
+	one, err := a.Blob(a.ctx, nereid.Admin, "h2", layer, false)
 	assert.NilError(t, err)
 	_, err = b.take(tr, pulled.Image)
 	assert.Check(t, image.Busy(err), "%v", err)
+	_, err = a.Blob(a.ctx, nereid.Admin, "h3", layer, false)
+	var busy *image.BusyError
+	assert.Assert(t, errors.As(err, &busy))
+	assert.DeepEqual(t, busy.GivenTo(), []nereid.Host{"h2"})
 	assert.NilError(t, one.Close())
 	assert.NilError(t, one.Close()) // twice is once
-	assert.NilError(t, two.Close())
 	_, err = b.take(tr, pulled.Image)
 	assert.NilError(t, err)
 }

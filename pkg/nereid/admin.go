@@ -13,6 +13,15 @@ const AdminPrefix = "/nereid/v1"
 // ContentPrefix is where a host serves content of images to other hosts, as a registry does.
 const ContentPrefix = "/nereid/content"
 
+// Headers of content between hosts.
+const (
+	// AskerHeader names the host that asks.
+	AskerHeader = "Nereid-Asker"
+	// GivenHeader names, with commas between them, hosts that were given the same a moment ago: who is refused it for now
+	// may ask those.
+	GivenHeader = "Nereid-Given-To"
+)
+
 // HostState is how a host is seen from the endpoint that was asked.
 type HostState string
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/backend"
@@ -30,9 +31,9 @@ type Containers interface {
 
 // Images has content.
 type Images interface {
-	// Blob opens content by its digest; as a manifest it has a media type. An error with a method Busy() bool says that
-	// others are given it just now.
-	Blob(ctx context.Context, digest string, manifest bool) (io.ReadSeeker, io.Closer, string, error)
+	// Blob opens content by its digest, for a host; as a manifest it has a media type. An error with a method
+	// GivenTo() []nereid.Host says that another is given it just now, and who was lately.
+	Blob(ctx context.Context, to nereid.Host, digest string, manifest bool) (io.ReadSeeker, io.Closer, string, error)
 }
 
 // Volumes has data.
@@ -119,19 +120,24 @@ func (h handlers) manifest(w http.ResponseWriter, r *http.Request) error { retur
 
 func (h handlers) blob(w http.ResponseWriter, r *http.Request) error { return h.serve(w, r, false) }
 
-// tooMany says in the registry's way that others are given the same just now.
-func tooMany(w http.ResponseWriter, err error) error {
+// tooMany says in the registry's way that others are given the same just now, and who may have it.
+func tooMany(w http.ResponseWriter, given []nereid.Host, err error) error {
 	w.Header().Set("Retry-After", "1")
+	names := make([]string, len(given))
+	for i, h := range given {
+		names[i] = string(h)
+	}
+	w.Header().Set(nereid.GivenHeader, strings.Join(names, ","))
 	said := map[string]string{"code": "TOOMANYREQUESTS", "message": err.Error()}
 	return answer.JSON(w, http.StatusTooManyRequests, map[string]any{"errors": []map[string]string{said}})
 }
 
 func (h handlers) serve(w http.ResponseWriter, r *http.Request, manifest bool) error {
 	d := mux.Vars(r)["digest"]
-	body, closer, kind, err := h.images.Blob(r.Context(), d, manifest)
-	var busy interface{ Busy() bool }
-	if errors.As(err, &busy) && busy.Busy() {
-		return tooMany(w, err)
+	body, closer, kind, err := h.images.Blob(r.Context(), nereid.Host(r.Header.Get(nereid.AskerHeader)), d, manifest)
+	var busy interface{ GivenTo() []nereid.Host }
+	if errors.As(err, &busy) {
+		return tooMany(w, busy.GivenTo(), err)
 	}
 	if err != nil {
 		return err
