@@ -60,7 +60,7 @@ func newImageFleet(t *testing.T, hosts int) *imageFleet {
 	store := openTestState(t)
 	for n := range hosts {
 		c := imagetest.NewContainerd(t)
-		s := content.New(content.Config{Client: func() *containerd.Client { return c.Client }, RetryDelay: 1, Attempts: 1})
+		s := content.New(content.Config{Client: func() *containerd.Client { return c.Client }, RetryDelay: 1, Attempts: 1, LargeBlob: 1 << 20})
 		name := nereid.Host(fmt.Sprintf("h%d", n+1))
 		deps := Deps{Host: name, State: store, Log: zap.NewNop(), Road: f}
 		rig := &imageRig{Images: NewImages(deps, s), ctx: nereid.WithAccount(context.Background(), nereid.Admin), containerd: c, content: s}

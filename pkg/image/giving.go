@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// largeBlob is from where a blob takes long enough to be counted.
-	largeBlob = 1 << 20
+	// largeBlob is what a gigabit line carries before a host that was refused asks again: of less, waiting gains nothing.
+	largeBlob = 8 << 20
 	// maxGiven is how many hosts are given one large blob at a time. With one, the first of ten has passed it on before
 	// the second would have had half of it: hosts that have it double each time, at the full width of their lines.
 	maxGiven = 1

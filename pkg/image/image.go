@@ -35,6 +35,9 @@ type Config struct {
 	Attempts int
 	// RetryDelay is the wait after the first failed download; it grows by itself each time. Default 5 seconds.
 	RetryDelay time.Duration
+	// LargeBlob is the size in bytes from which content is given to one other host at a time. Default 8 MiB: less
+	// is given to all at once.
+	LargeBlob int64
 	// UserAgent is what registries see. Default "nereid".
 	UserAgent string
 	// Version is written as docker_version into images made here.
@@ -60,6 +63,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.RetryDelay <= 0 {
 		c.RetryDelay = 5 * time.Second
+	}
+	if c.LargeBlob <= 0 {
+		c.LargeBlob = largeBlob
 	}
 	if c.UserAgent == "" {
 		c.UserAgent = "nereid"

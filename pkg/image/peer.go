@@ -56,7 +56,7 @@ func (s *Store) Blob(ctx context.Context, a nereid.Account, to nereid.Host, d st
 	if err != nil {
 		return nil, fmt.Errorf("content %s: %w", dig, err)
 	}
-	if ra.Size() >= largeBlob && !manifest {
+	if ra.Size() >= s.cfg.LargeBlob && !manifest {
 		g, told, ok := s.giving.begin(dig, to, time.Now())
 		if !ok {
 			ra.Close()
