@@ -82,7 +82,6 @@ type Gossip struct {
 
 	mu    sync.RWMutex
 	hosts map[nereid.Host]*entry
-	known int // hosts alive, for the queue
 	// members are copies of what memberlist knows of the other hosts alive: its own ones change under its lock.
 	members map[string]*memberlist.Node
 
@@ -117,7 +116,7 @@ func New(cfg Config) *Gossip {
 func (g *Gossip) alive() int {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return g.known + 1
+	return len(g.members) + 1
 }
 
 // State is how a host does; false when the rumour has never heard of it.
@@ -292,16 +291,6 @@ func (g *Gossip) learn(n news, now time.Time) {
 	e.become(n.state, now)
 	if was != e.state {
 		g.log.Info("host", zap.String("host", string(n.host)), zap.String("state", string(e.state)))
-	}
-	g.countLocked()
-}
-
-func (g *Gossip) countLocked() {
-	g.known = 0
-	for _, e := range g.hosts {
-		if e.state == nereid.HostAlive {
-			g.known++
-		}
 	}
 }
 
