@@ -44,7 +44,9 @@ func (c *Containers) selectListed(ctx context.Context, opts container.ListOption
 		return nil, err
 	}
 	ports := func(r *state.Container) []container.Port { return portList(c.networks.Settings(r)) }
-	for _, r := range l.candidates(f) {
+	candidates, release := l.candidates(f)
+	defer release()
+	for _, r := range candidates {
 		d := f.decide(r, ports)
 		if d == stop {
 			break

@@ -62,6 +62,7 @@ func BenchmarkList(b *testing.B) {
 		{"of a label", containers / 500, filters.NewArgs(filters.Arg("label", "app=a7"))},
 		{"of a host", containers / hosts, filters.NewArgs(filters.Arg("node", "h7"))},
 		{"by name", 1, filters.NewArgs(filters.Arg("name", "^c4711$"))},
+		{"by a part of a name", 15, filters.NewArgs(filters.Arg("name", "4711"))},
 	} {
 		b.Run(bc.name, func(b *testing.B) {
 			var took []time.Duration

@@ -33,6 +33,16 @@ func (v *View) Container(a nereid.Account, id nereid.ContainerID) (*Container, b
 // Containers of an account, newest first. The slice is the caller's.
 func (v *View) Containers(a nereid.Account) []*Container { return listOf(v, v.containersOf, a) }
 
+// AppendContainers appends the containers of an account to dst, newest first: for who lists them often.
+func (v *View) AppendContainers(dst []*Container, a nereid.Account) []*Container {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if set := v.containersOf.sets[a]; set != nil {
+		return set.appendTo(dst)
+	}
+	return dst
+}
+
 // ContainersOn lists a host's containers of all accounts, newest first.
 func (v *View) ContainersOn(h nereid.Host) []*Container { return listOf(v, v.containersOn, h) }
 

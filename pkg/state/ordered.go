@@ -69,12 +69,15 @@ func (o *ordered[T]) remove(x T) {
 }
 
 // list copies the set, in order.
-func (o *ordered[T]) list() []T {
-	out := make([]T, 0, o.size)
+func (o *ordered[T]) list() []T { return o.appendTo(make([]T, 0, o.size)) }
+
+// appendTo appends the set to dst, in order.
+func (o *ordered[T]) appendTo(dst []T) []T {
+	dst = slices.Grow(dst, o.size)
 	for _, b := range o.blocks {
-		out = append(out, b...)
+		dst = append(dst, b...)
 	}
-	return out
+	return dst
 }
 
 // from walks in order from the first element for which reached is true; reached must be false before it and true
