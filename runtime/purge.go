@@ -81,11 +81,16 @@ func purgeCgroup(ctx context.Context, cgroup string) error {
 	}
 }
 
-// cgroupDirs are the directories of a cgroup and of those below it, deepest first.
+// cgroupDirs are the directories of a cgroup and of those below it, deepest first. No parent's directory is read: one may
+// have those of all containers.
 func cgroupDirs(cgroup string) []string {
-	tops, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", cgroup)) // the pattern is well-formed
+	tops := []string{filepath.Join(cgroupRoot, cgroup)}
+	hierarchies, _ := os.ReadDir(cgroupRoot) // without any there is nothing to remove
+	for _, h := range hierarchies {
+		tops = append(tops, filepath.Join(cgroupRoot, h.Name(), cgroup))
+	}
 	var dirs []string
-	for _, top := range append(tops, filepath.Join(cgroupRoot, cgroup)) {
+	for _, top := range tops {
 		_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				dirs = append([]string{path}, dirs...)
