@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 
 	"github.com/nereid-paas/nereid/integration/lab"
@@ -92,6 +93,7 @@ func benchEngines(t *testing.T, tb *table) {
 	add(rowPs, m[0], m[1])
 	m = medians(t, both, "inspect", "s1")
 	add(rowInspect, m[0], m[1])
+	add(rowCommand, medians(t, both[:1], "--version")[0], 0)
 	od, os := ours.memory(t)
 	td, ts := theirs.memory(t)
 	add(rowMemory, od, td)
@@ -197,10 +199,31 @@ func machine() string {
 		time.Now().UTC().Format("2006-01-02"), runtime.NumCPU(), model, mem, strings.TrimSpace(string(kernel)))
 }
 
+// startNereid runs it as users do: without what it logs for us, and with what need not outlive a reboot in memory, as /run
+// is.
 func startNereid(t *testing.T) engine {
-	h := lab.NewWithBusybox(t)
+	h := lab.NewWithBusybox(t, "--debug=false")
+	h.Stop(t)
+	unmount := inMemory(t, filepath.Join(h.Dir, "exec"))
+	h.Start(t)
+	t.Cleanup(func() {
+		if ids := strings.Fields(h.Docker(t, "ps", "-aq")); len(ids) > 0 {
+			h.Docker(t, append([]string{"rm", "-f"}, ids...)...)
+		}
+		h.Stop(t)
+		unmount()
+		h.Start(t) // for the lab to end it
+	})
 	return engine{name: "nereid", host: "unix://" + h.Socket, docker: h.Docker, memory: func(t testing.TB) (float64, float64) {
 		shims := h.Shims()
 		return pss(h.Pid()), pss(shims...) / float64(len(shims))
 	}}
+}
+
+// inMemory puts a file system in memory over a directory.
+func inMemory(t *testing.T, dir string) (unmount func()) {
+	t.Helper()
+	assert.NilError(t, os.MkdirAll(dir, 0o711))
+	assert.NilError(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0711"))
+	return func() { assert.Check(t, unix.Unmount(dir, unix.MNT_DETACH)) }
 }

@@ -30,6 +30,7 @@ func startDocker(t *testing.T) engine {
 	assert.NilError(t, os.MkdirAll(dir, 0o711))
 	run("ip", "netns", "add", ns)
 	run("ip", "-n", ns, "link", "set", "lo", "up")
+	unmount := inMemory(t, filepath.Join(dir, "exec"))
 	log, err := os.Create(filepath.Join(dir, "log"))
 	assert.NilError(t, err)
 	d := exec.Command("nsenter", "--net=/run/netns/"+ns, "dockerd", "--data-root", dir+"/data", "--exec-root", dir+"/exec",
@@ -39,6 +40,7 @@ func startDocker(t *testing.T) engine {
 	t.Cleanup(func() {
 		_ = d.Process.Signal(syscall.SIGTERM)
 		_ = d.Wait()
+		unmount()
 		_ = exec.Command("ip", "netns", "delete", ns).Run()
 		_ = os.RemoveAll(dir)
 	})

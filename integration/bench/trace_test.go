@@ -29,7 +29,7 @@ type step struct {
 // TestTrace tells where the time of a docker run goes, from what the daemon says with --trace.
 func TestTrace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "trace")
-	h := lab.NewWithBusybox(t, "--trace", file)
+	h := lab.NewWithBusybox(t, "--debug=false", "--trace", file)
 	h.Docker(t, "run", "--rm", "busybox", "true")
 	var steps []*step
 	for range tracedRuns {
