@@ -301,13 +301,17 @@ func (e *embedded) client() (*containerd.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	db, err := ic.GetSingle(plugins.MetadataPlugin)
+	if err != nil {
+		return nil, err
+	}
 	s, err := ic.GetByType(plugins.ServicePlugin)
 	if err != nil {
 		return nil, err
 	}
 	return containerd.New("", containerd.WithServices(
 		containerd.WithEventService(events.(containerd.EventService)),
-		containerd.WithLeasesService(leaseManager.(leases.Manager)),
+		containerd.WithLeasesService(promptLeases{leaseManager.(leases.Manager), db.(*metadata.DB)}),
 		containerd.WithContentStore(s[services.ContentService].(content.Store)),
 		containerd.WithImageClient(s[services.ImagesService].(imagesapi.ImagesClient)),
 		containerd.WithSnapshotters(s[services.SnapshotsService].(map[string]snapshots.Snapshotter)),
@@ -317,4 +321,28 @@ func (e *embedded) client() (*containerd.Client, error) {
 		containerd.WithNamespaceClient(s[services.NamespacesService].(namespacesapi.NamespacesClient)),
 		containerd.WithIntrospectionService(s[services.IntrospectionService].(introspection.Service)),
 	))
+}
+
+// promptLeases collects at once when a lease is deleted synchronously. Through containerd's scheduler whoever removes an
+// image waits for the collector's next turn, for half a second.
+type promptLeases struct {
+	leases.Manager
+	db *metadata.DB
+}
+
+func (p promptLeases) Delete(ctx context.Context, l leases.Lease, opts ...leases.DeleteOpt) error {
+	var o leases.DeleteOptions
+	for _, f := range opts {
+		if err := f(ctx, &o); err != nil {
+			return err
+		}
+	}
+	if !o.Synchronous {
+		return p.Manager.Delete(ctx, l, opts...)
+	}
+	if err := p.Manager.Delete(ctx, l); err != nil {
+		return err
+	}
+	_, err := p.db.GarbageCollect(ctx)
+	return err
 }
