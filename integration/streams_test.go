@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -117,10 +118,29 @@ func TestAttach(t *testing.T) {
 	assert.Equal(t, r.Code, 8)
 	assert.Equal(t, r.Stdout, "got one\ngot two\n", r.Stderr)
 	assert.Equal(t, h.Docker(t, "logs", "aa"), "got one\ngot two")
+	h.Docker(t, "run", "-di", "--name", "open", "busybox", "sh", "-c", "while read l; do echo got $l; done")
+	sayAndHangUp(t, h, "open", "one\n")
+	eventuallyLogged(t, h, "open", "got one")
+	assert.Equal(t, h.Docker(t, "inspect", "-f", "{{.State.Running}}", "open"), "true")
 	runCases(t, h, []cliCase{
 		{name: "stopped", args: "attach aa", code: 1, stderr: "cannot attach to a stopped container"},
 		{name: "none", args: "attach nosuch", code: 1, stderr: "No such container: nosuch"},
 	})
+}
+
+// sayAndHangUp attaches with all streams, says something, ends its side, and is let go by a container that goes on.
+func sayAndHangUp(t *testing.T, h *lab.Host, name, words string) {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "unix", h.Socket)
+	assert.NilError(t, err)
+	defer conn.Close()
+	assert.NilError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	fmt.Fprintf(conn, "POST /containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\n"+
+		"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n%s", name, words)
+	assert.NilError(t, conn.(*net.UnixConn).CloseWrite())
+	answer, err := io.ReadAll(conn)
+	assert.NilError(t, err, "%q", answer)
+	assert.Assert(t, strings.HasPrefix(string(answer), "HTTP/1.1 101"), "%q", answer)
 }
 
 func TestLogs(t *testing.T) {

@@ -20,6 +20,9 @@ import (
 // ErrDetached ends an Attach whose client typed the detach keys.
 var ErrDetached = stdio.ErrDetached
 
+// ErrStdinEnded ends an Attach whose client's stdin has ended, unless that closes the container's.
+var ErrStdinEnded = stdio.ErrStdinEnded
+
 // gate holds the clients that attached before their container has a task, and the terminal size they asked for.
 type gate struct {
 	waiting []*waiter
@@ -31,8 +34,8 @@ type waiter struct {
 	joined chan struct{} // closed once joined, or gone
 }
 
-// Attach joins the container's live stdio and blocks until the container ends, the context ends or the client detaches
-// (ErrDetached). It may be called before CreateTask: ready is called once joined, and nothing the process writes from its
+// Attach joins the container's live stdio and blocks until the container ends, the context ends, the client detaches
+// (ErrDetached) or its stdin ends (ErrStdinEnded). It may be called before CreateTask: ready is called once joined, and nothing the process writes from its
 // first byte on is missed. Output of a slow client holds the container back, as Docker's does.
 func (r *Runtime) Attach(ctx context.Context, key Key, s Streams, ready func()) error {
 	t, w := r.join(key)

@@ -233,6 +233,9 @@ func (a *attachment) joined(ctx context.Context, gate *gate, at time.Time, done 
 		a.tell(ctx, events.ActionDetach)
 		return nil
 	}
+	if errors.Is(err, runtime.ErrStdinEnded) {
+		return nil
+	}
 	if err != nil && ctx.Err() == nil {
 		a.c.logger(keyOf(a.r)).Warn("attach failed", zap.Error(err))
 	}

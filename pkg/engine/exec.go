@@ -234,7 +234,7 @@ func (c *Containers) attendExec(ctx context.Context, r *state.Container, e execR
 			_, err := c.State.Commit(ctx, tell(r, events.ActionExecDetach, "execID", string(e.ID)))
 			return err
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, runtime.ErrStdinEnded) {
 			return errInternal("exec attach failed: %s", err)
 		}
 	case <-ctx.Done():

@@ -68,8 +68,8 @@ type execs interface {
 }
 
 type taskStreams interface {
-	// Attach joins the container's live stdio and blocks until the container ends, the context ends or the client
-	// detaches (ErrDetached). It may be called before CreateTask: ready is called once joined, and nothing the process
+	// Attach joins the container's live stdio and blocks until the container ends, the context ends, the client
+	// detaches (ErrDetached) or its stdin ends (ErrStdinEnded). It may be called before CreateTask: ready is called once joined, and nothing the process
 	// writes from its first byte on is missed. Output of a slow client holds the container back, as Docker's does.
 	Attach(ctx context.Context, key runtime.Key, s runtime.Streams, ready func()) error
 	// Logs reads a container's log, running or not, following it across rotation.

@@ -22,10 +22,10 @@ type Streams struct {
 }
 
 // Attach joins a client to the process, which need not exist yet, and blocks until all outputs that it wants have
-// ended and were written to it (nil), its stdin has ended and that is to end it (nil), it detached ([ErrDetached]), the
-// context ended (its error), a writer failed (its error) or the intake was stopped ([ErrStopped]). Ready, which may be
-// nil, is called once the client has joined: it gets every byte that is taken in from then on, once. A client that is
-// more than a megabyte behind holds the process back, until it catches up or is gone.
+// ended and were written to it (nil), its stdin has ended and that is to end it ([ErrStdinEnded]), it detached
+// ([ErrDetached]), the context ended (its error), a writer failed (its error) or the intake was stopped ([ErrStopped]).
+// Ready, which may be nil, is called once the client has joined: it gets every byte that is taken in from then on, once.
+// A client that is more than a megabyte behind holds the process back, until it catches up or is gone.
 func (o *IO) Attach(ctx context.Context, s Streams, ready func()) error {
 	c := newClient(s.Stdout != nil, s.Stderr != nil)
 	if err := o.hub.join(c); err != nil {
@@ -86,7 +86,7 @@ func (a *attachment) run(ctx context.Context) error {
 		case err := <-a.stdinDone:
 			if err != nil || !a.outlivesStdin() {
 				_, werr := a.copyQueued()
-				return cmp.Or(err, werr)
+				return cmp.Or(err, werr, ErrStdinEnded)
 			}
 		}
 	}

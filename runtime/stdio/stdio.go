@@ -15,6 +15,9 @@ import (
 // ErrDetached is what Attach returns when the client typed its detach keys.
 var ErrDetached = errors.New("stdio: client detached")
 
+// ErrStdinEnded is what Attach returns when the client's stdin has ended and that is to end it: the process lives on.
+var ErrStdinEnded = errors.New("stdio: client's stdin ended")
+
 // ErrStopped is what Attach returns when the intake was stopped with Detach: the process may well live on.
 var ErrStopped = errors.New("stdio: intake stopped")
 
