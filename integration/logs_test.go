@@ -131,7 +131,7 @@ func TestLogDrivers(t *testing.T) {
 		{name: "nothing to read", args: "logs none", code: 1, stderr: "configured logging driver does not support reading"},
 		{name: "no copy", args: "run -d --name nocopy --log-driver gelf --log-opt gelf-address=udp://127.0.0.1:12201 --log-opt cache-disabled=true busybox echo hi", out: "~"},
 		{name: "no copy to read", args: "logs nocopy", code: 1, stderr: "configured logging driver does not support reading"},
-		{name: "unknown driver", args: "run --log-driver nosuch busybox", code: 125, stderr: "logger: no log driver named 'nosuch' is registered"},
+		{name: "unknown driver", args: "run --log-driver nosuch busybox", code: 125, stderr: `error looking up logging plugin nosuch: plugin "nosuch" not found`},
 		{name: "unknown option", args: "run --log-driver syslog --log-opt max-size=1m busybox", code: 125, stderr: "unknown log opt 'max-size' for syslog log driver"},
 		{name: "option of another", args: "run --log-driver local --log-opt tag=x busybox", code: 125, stderr: "unknown log opt 'tag' for log driver local"},
 		{name: "bad address", args: "run --log-driver gelf busybox", code: 125, stderr: "gelf-address is a required parameter"},

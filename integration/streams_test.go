@@ -193,7 +193,7 @@ func TestLogRotation(t *testing.T) {
 	bad := h.Try(t, "run", "--log-opt", "max-size=x", "busybox", "true")
 	assert.Equal(t, bad.Code, 125)
 	none := h.Try(t, "run", "--log-driver", "nosuch", "busybox", "true")
-	assert.Assert(t, is.Contains(none.Stderr, "no log driver named 'nosuch' is registered"))
+	assert.Assert(t, is.Contains(none.Stderr, `error looking up logging plugin nosuch: plugin "nosuch" not found`))
 }
 
 // screen gathers what a terminal shows.

@@ -63,7 +63,7 @@ func TestSpecsThatAreRefused(t *testing.T) {
 		{"group", "unable to find group nogroup: no matching entries in group file", func(s *runtime.Spec) { s.Config.User = "ann:nogroup" }},
 		{"working directory", "Cannot mkdir: /etc/passwd is not a directory", func(s *runtime.Spec) { s.Config.WorkingDir = "/etc/passwd" }},
 		{"capability", `unknown capability: "CAP_FLY"`, func(s *runtime.Spec) { s.HostConfig.CapAdd = []string{"fly"} }},
-		{"log driver", "logger: no log driver named 'bottle' is registered", func(s *runtime.Spec) { s.Log.Driver = "bottle" }},
+		{"log driver", `error looking up logging plugin bottle: plugin "bottle" not found`, func(s *runtime.Spec) { s.Log.Driver = "bottle" }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := g.spec("true", c.with)

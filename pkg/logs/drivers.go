@@ -86,7 +86,7 @@ func validateOwn(driver string, opts map[string]string) error {
 	case GELF:
 		return checkGELF(opts)
 	default:
-		return fmt.Errorf("logger: no log driver named '%s' is registered", driver)
+		return fmt.Errorf("error looking up logging plugin %s: plugin %q not found", driver, driver) // Docker's, whose drivers can be plugins
 	}
 	return nil
 }

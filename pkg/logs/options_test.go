@@ -19,7 +19,7 @@ func TestValidateSpeaksAsDocker(t *testing.T) {
 		{JSONFile, map[string]string{"max-size": "bad"}, ""}, // found when the log is opened, as Docker does
 		{JSONFile, map[string]string{"mode": "non-blocking", "max-buffer-size": "4m"}, ""},
 		{None, map[string]string{"anything": "goes"}, ""},
-		{"x", nil, "logger: no log driver named 'x' is registered"},
+		{"x", nil, `error looking up logging plugin x: plugin "x" not found`},
 		{JSONFile, map[string]string{"max-sized": "1"}, "unknown log opt 'max-sized' for json-file log driver"},
 		{JSONFile, map[string]string{"mode": "fast"}, "logger: logging mode not supported: fast"},
 		{JSONFile, map[string]string{"max-buffer-size": "4m"}, "logger: max-buffer-size option is only supported with 'mode=non-blocking'"},
