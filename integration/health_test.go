@@ -52,6 +52,9 @@ func TestHealthFlags(t *testing.T) {
 	h.Load(t, "checked", lab.WithConfig(t, lab.Busybox(t), func(c *v1.Config) {
 		c.Healthcheck = &v1.HealthConfig{Test: []string{"CMD-SHELL", "echo image; exit 2"}, Interval: 100 * time.Millisecond, Retries: 2}
 	}))
+	h.Load(t, "forgotten", lab.WithConfig(t, lab.Busybox(t), func(c *v1.Config) {
+		c.Healthcheck = &v1.HealthConfig{Test: []string{"CMD"}, Interval: 100 * time.Millisecond, Retries: 1}
+	}))
 	quick := "run -d --health-interval 100ms "
 	for _, tc := range []struct {
 		name, args string
@@ -66,6 +69,7 @@ func TestHealthFlags(t *testing.T) {
 		{"of the image", "run -d checked sleep 600", "unhealthy", 2, "image\n"},
 		{"of the image, turned off", "run -d --no-healthcheck checked sleep 600", "", 0, ""},
 		{"of the image, another command", "run -d --health-cmd true checked sleep 600", "healthy", 0, ""},
+		{"of the image, without a command", "run -d forgotten sleep 600", "unhealthy", -1, "No exec command specified"},
 		{"user and directory", quick + "-u nobody -w /var --health-cmd 'id -u; pwd' busybox sleep 600", "healthy", 0, "65534\n/var\n"},
 		{"long output", quick + "--health-cmd 'yes | head -c 5000' busybox sleep 600", "healthy", 0, strings.Repeat("y\n", 2048) + "..."},
 		{"start period", quick + "--health-start-period 1h --health-start-interval 100ms --health-retries 1 --health-cmd false busybox sleep 600", "starting", 1, ""},

@@ -185,6 +185,15 @@ func TestProbeThatCannotStart(t *testing.T) {
 	assert.Equal(t, h.Log[0].Output, "executable file not found in $PATH")
 }
 
+// TestProbeWithoutACommand: a health check that names none ended the daemon, and every daemon that started after it.
+func TestProbeWithoutACommand(t *testing.T) {
+	rig := newContainerRig(t)
+	key := rig.run("web", probed(func(h *container.HealthConfig) { h.Test = []string{"CMD"} }))
+	h := rig.awaitHealth(key, container.Unhealthy).State.Health
+	assert.Equal(t, h.Log[0].Output, "No exec command specified")
+	assert.Check(t, !strings.Contains(strings.Join(rig.events(), " "), "exec_"))
+}
+
 // TestProbesWithoutRoomAreNotWritten: the state gets changes of status only, and inspect the newest all the same.
 func TestProbesWithoutRoomAreNotWritten(t *testing.T) {
 	rig := newContainerRig(t)

@@ -154,7 +154,7 @@ func (c *Containers) probeOnce(ctx context.Context, w *healthWatch) {
 		}
 	}()
 	e := newProbe(c.Host, r)
-	told := c.health.room.Allow() && c.tellProbe(ctx, r, e)
+	told := len(e.Options.Cmd) > 0 && c.health.room.Allow() && c.tellProbe(ctx, r, e)
 	start := time.Now()
 	result, died, err := c.probe(ctx, r, e)
 	if errors.Is(err, errWentAlong) || err == nil && result.ExitCode == exitKilled {
