@@ -1,6 +1,9 @@
 package spec
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/containerd/continuity/fs"
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -23,6 +26,9 @@ func ResolveUser(rootfs, name string, groups []string) (specs.User, error) {
 		return specs.User{}, err
 	}
 	extra := found.Sgids
+	if slices.Contains(groups, "") { // which the package takes for no group, and then for one
+		return specs.User{}, fmt.Errorf("unable to find group : %w", user.ErrNoGroupEntries)
+	}
 	if len(groups) > 0 {
 		more, err := user.GetAdditionalGroupsPath(groups, group)
 		if err != nil {

@@ -31,6 +31,7 @@ func TestResolveUser(t *testing.T) {
 		{user: "ann", groups: []string{"audio", "77"}, want: specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{1001, 50, 29, 77}}},
 		{user: "bob", err: "unable to find user bob: no matching entries in passwd file"},
 		{user: "ann:club", err: "unable to find group club: no matching entries in group file"},
+		{user: "ann", groups: []string{"audio", ""}, err: "unable to find group : no matching entries in group file"},
 		{user: "ann", groups: []string{"club"}, err: "unable to find group club: no matching entries in group file"},
 	} {
 		t.Run(c.user, func(t *testing.T) {
