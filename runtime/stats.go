@@ -3,7 +3,9 @@ package runtime
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -73,7 +75,7 @@ func legacyStats(s *container.StatsResponse, path string) error {
 	}
 	s.PidsStats = container.PidsStats{Current: m.GetPids().GetCurrent(), Limit: m.GetPids().GetLimit()}
 	s.BlkioStats = legacyBlkio(m.GetBlkio())
-	s.MemoryStats.Stats, err = memoryStat(filepath.Join(cgroupRoot, "memory", path))
+	s.MemoryStats.Stats, err = memoryStat(filepath.Join(cgroupRoot, "memory"), path)
 	return err
 }
 
@@ -124,7 +126,7 @@ func unifiedStats(s *container.StatsResponse, path string) error {
 	}
 	s.PidsStats = container.PidsStats{Current: m.GetPids().GetCurrent(), Limit: m.GetPids().GetLimit()}
 	s.BlkioStats.IoServiceBytesRecursive = unifiedBlkio(m.GetIo())
-	s.MemoryStats.Stats, err = memoryStat(filepath.Join(cgroupRoot, path))
+	s.MemoryStats.Stats, err = memoryStat(cgroupRoot, path)
 	return err
 }
 
@@ -138,9 +140,14 @@ func unifiedBlkio(io *stats2.IOStat) []container.BlkioStatEntry {
 	return out
 }
 
-// memoryStat reads a cgroup's memory.stat, of either version: names and numbers.
-func memoryStat(dir string) (map[string]uint64, error) {
+// memoryStat reads a cgroup's memory.stat, of either version: names and numbers. A kernel that counts no memory, as some
+// small machines' by default, has none: below cgroup v2 the file is missing, of v1 the whole hierarchy.
+func memoryStat(hierarchy, path string) (map[string]uint64, error) {
+	dir := filepath.Join(hierarchy, path)
 	f, err := os.Open(filepath.Join(dir, "memory.stat"))
+	if errors.Is(err, fs.ErrNotExist) && (isDir(dir) || !isDir(hierarchy)) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +163,11 @@ func memoryStat(dir string) (map[string]uint64, error) {
 		stats[name] = n
 	}
 	return stats, in.Err()
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
 }
 
 // tick is the unit of /proc/stat in nanoseconds: the kernel shows hundredths of a second whatever it counts.
