@@ -165,7 +165,7 @@ func TestStdinEndsAnAttachmentThatDoesNotCloseIt(t *testing.T) {
 	s := startShim(t, o)
 	o.Started()
 	client := attach(t, t.Context(), o, stdio.Streams{Stdin: strings.NewReader("x"), Stdout: io.Discard})
-	assert.NilError(t, receive(t, client, "client"))
+	assert.Assert(t, errors.Is(receive(t, client, "client"), stdio.ErrStdinEnded))
 	b := make([]byte, 2)
 	n, err := s.in.Read(b)
 	assert.NilError(t, err)
