@@ -130,6 +130,18 @@ func TestPortOnOneAddressAnswersOnlyThere(t *testing.T) {
 	}
 }
 
+// A published SCTP port ended the daemon: on all addresses, as IPv6 has them.
+func TestSCTPPort(t *testing.T) {
+	f := newFabric(t)
+	b := newBox(t, f, 2, testNetwork(1))
+	var ports []Published
+	for _, at := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		ports = append(ports, Published{Proto: "sctp", HostIP: at, HostPort: 8080, ContainerAddr: b.addr, ContainerPort: 80})
+	}
+	assert.NilError(t, f.Publish(t.Context(), b.id, ports))
+	assert.NilError(t, f.Publish(t.Context(), b.id, nil))
+}
+
 func TestPortTakenByAnotherProcess(t *testing.T) {
 	f := newFabric(t)
 	listen(t, nil, "squatter", "127.0.0.1:8080")

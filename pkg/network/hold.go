@@ -85,10 +85,12 @@ func setPacketInfo(network, _ string, c syscall.RawConn) (err error) {
 // bindSCTP holds an SCTP port. Nothing is accepted there: what the kernel does not carry is not carried.
 func bindSCTP(at netip.AddrPort) (io.Closer, error) {
 	family := unix.AF_INET
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()}
+	var sa unix.Sockaddr
 	if at.Addr().Is6() {
 		family = unix.AF_INET6
 		sa = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	} else {
+		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
