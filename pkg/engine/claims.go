@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -192,12 +193,19 @@ func wanted(subnets []state.Subnet, want netip.Addr, taken func(netip.Addr) bool
 		if !s.Prefix.Contains(want) {
 			continue
 		}
-		if want == s.Gateway || taken(want) {
+		if reservedIn(s, want) || taken(want) {
 			return state.Subnet{}, netip.Addr{}, errdefs.ErrPermissionDenied.WithMessage("Address already in use")
 		}
 		return s, want, nil
 	}
 	return state.Subnet{}, netip.Addr{}, errdefs.ErrInvalidArgument.WithMessage("Invalid address " + want.String() + ": It does not belong to any of this network's subnets")
+}
+
+// reservedIn tells whether an address of a subnet is no endpoint's to have, asked for or not: the network's own,
+// broadcast, the gateway's and auxiliary ones. Of the range only what is given out unasked must be.
+func reservedIn(s state.Subnet, a netip.Addr) bool {
+	first, last := usable(state.Subnet{Prefix: s.Prefix})
+	return a == s.Gateway || a.Compare(first) < 0 || a.Compare(last) > 0 || slices.Contains(slices.Collect(maps.Values(s.Auxiliary)), a)
 }
 
 // connectivityError says that host ports could not be opened.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	networktypes "github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 	"gotest.tools/v3/assert"
 
@@ -102,6 +103,31 @@ func TestAskedForAddress(t *testing.T) {
 	assert.Error(t, err, "Address already in use")
 	a = f.stop(a)
 	assert.Equal(t, f.started(a).Networks["bridge"].Address.String(), "10.129.0.77/20")
+}
+
+func TestAddressesThatNobodyMayHave(t *testing.T) {
+	f := newNetFixture(t)
+	f.network("lan", subnets(
+		networktypes.IPAMConfig{Subnet: "10.9.0.0/24", IPRange: "10.9.0.128/25", Gateway: "10.9.0.200", AuxAddress: map[string]string{"router": "10.9.0.9"}},
+		networktypes.IPAMConfig{Subnet: "10.9.1.0/31"},
+	))
+	for want, free := range map[string]bool{
+		"10.9.0.0": false, "10.9.0.255": false, "10.9.0.9": false, "10.9.0.200": false,
+		"10.9.0.1": true, "10.9.0.128": true, "10.9.1.1": true,
+	} {
+		t.Run(want, func(t *testing.T) {
+			r := f.container("c"+want, func(r *state.Container) { r.HostConfig.NetworkMode = "lan" })
+			next := r.Clone()
+			next.Networks["lan"].WantAddress = netip.MustParseAddr(want)
+			f.commit(state.Update(next))
+			_, err := f.start(f.read(r))
+			if free {
+				assert.NilError(t, err)
+				return
+			}
+			assert.Error(t, err, "Address already in use")
+		})
+	}
 }
 
 func TestNetworkThatIsNotThere(t *testing.T) {
