@@ -94,6 +94,25 @@ func TestUserNetworks(t *testing.T) {
 		h.Docker(t, "restart", "-t", "0", "web")
 		reach(t, h, "one", "web")
 	})
+	t.Run("from none", func(t *testing.T) {
+		sees := func(want string, args ...string) {
+			t.Helper()
+			assert.Assert(t, is.Contains(h.Docker(t, append([]string{"exec", "bare"}, args...)...), want))
+		}
+		h.Docker(t, "run", "-d", "--name", "bare", "--network", "none", "busybox", "sleep", "600")
+		for range 2 { // and back
+			h.Docker(t, "network", "disconnect", "none", "bare")
+			h.Docker(t, "network", "connect", "red", "bare")
+			sees("eth0", "ls", "/sys/class/net")
+			sees("1 packets received", "ping", "-c", "1", "two")
+			h.Docker(t, "restart", "-t", "0", "bare")
+			sees("1 packets received", "ping", "-c", "1", "two")
+			h.Docker(t, "network", "disconnect", "red", "bare")
+			h.Docker(t, "network", "connect", "none", "bare")
+			assert.Equal(t, h.Docker(t, "exec", "bare", "ls", "/sys/class/net"), "lo")
+		}
+		h.Docker(t, "rm", "-f", "bare")
+	})
 	runCases(t, h, []cliCase{
 		{name: "ls", args: "network ls --filter type=custom --format {{.Name}}/{{.Driver}}/{{.Scope}}", out: "blue/bridge/local\nred/overlay/local"},
 		{name: "ls by label", args: "network ls -q --no-trunc --filter label=colour=blue", out: blue},
@@ -103,6 +122,7 @@ func TestUserNetworks(t *testing.T) {
 		{name: "overlap", args: "network create --subnet 172.28.3.0/24 x", code: 1, stderr: "Pool overlaps with other one on this address space"},
 		{name: "rm in use", args: "network rm red", code: 1, stderr: "network red has active endpoints (name:\"both\""},
 		{name: "address in use", args: "run --rm --network red --ip 172.28.0.77 busybox true", code: 125, stderr: "Address already in use"},
+		{name: "address of nobody", args: "run --rm --network red --ip 172.28.255.255 busybox true", code: 125, stderr: "Address already in use"},
 		{name: "address of another subnet", args: "run --rm --network red --ip 10.1.2.3 busybox true", code: 125, stderr: "no configured subnet or ip-range contain the IP address 10.1.2.3"},
 		{name: "disconnect what is not connected", args: "network disconnect red web", code: 1, stderr: "is not connected to network red"},
 		{name: "connect to none", args: "network connect none web", code: 1, stderr: "container cannot be connected to multiple networks with one of the networks in private (none) mode"},

@@ -187,11 +187,17 @@ func (n *Networks) claimPortsAnew(r *state.Container) ([]state.Op, error) {
 // follow makes a running container's links, host ports and /etc/hosts those of its record. Nothing of it can be cut
 // for good: a restart makes them so too.
 func (n *Networks) follow(ctx context.Context, old, next *state.Container) error {
-	if netModeOf(next) != ownNetns {
+	was, is := netModeOf(old), netModeOf(next)
+	if was != ownNetns && is != ownNetns {
 		return nil
 	}
 	if err := n.attach(ctx, next); err != nil {
 		return err
+	}
+	if was != is {
+		if err := n.rewriteResolvConf(next); err != nil {
+			return err
+		}
 	}
 	w := n.wayOf(next.Account, next.Networks)
 	if err := n.Network.Publish(ctx, next.ID, w.published(next.Ports)); err != nil {

@@ -97,6 +97,20 @@ func (n *Networks) writeEtcFiles(r *state.Container) (network.SandboxOptions, er
 	return n.sandboxOptions(r, dns), err
 }
 
+// rewriteResolvConf is for a running container that came onto its first network, or left its last, and has another
+// resolver now.
+func (n *Networks) rewriteResolvConf(r *state.Container) error {
+	dns, err := dnsOf(r)
+	if err != nil {
+		return err
+	}
+	host, err := readOptional(hostResolvConf)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(n.EtcFiles(r).ResolvConf, resolvContent(r, host, dns), 0o644)
+}
+
 // readOptional reads a file of the host; one that is not there is empty.
 func readOptional(path string) ([]byte, error) {
 	b, err := os.ReadFile(path)

@@ -29,10 +29,17 @@ func netModeOf(r *state.Container) netMode {
 		return sharedNetns
 	case mode.IsHost():
 		return hostNetns
-	case mode.IsNone(), r.Config.NetworkDisabled:
+	case mode.IsNone() && !connected(r), r.Config.NetworkDisabled:
 		return emptyNetns
 	}
 	return ownNetns
+}
+
+// connected tells whether a container is on a network other than none: one that was made with none alone may have been
+// taken off it and put on others.
+func connected(r *state.Container) bool {
+	_, none := r.Networks[networktypes.NetworkNone]
+	return len(r.Networks) > 0 && !none
 }
 
 // Sandbox makes what the container needs before its process can be created: its network namespace, whose path it

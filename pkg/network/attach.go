@@ -33,6 +33,11 @@ func (f *Fabric) Attach(ctx context.Context, id nereid.ContainerID, to []Attachm
 	}
 	defer sb.mu.Unlock()
 	sb.leadsOut.Store(leadOut(to))
+	if sb.resolver == nil && len(to) > 0 { // it was made without a network
+		if err := f.reopenResolver(sb); err != nil {
+			return fmt.Errorf("resolver of container %q: %w", id.Short(), err)
+		}
+	}
 	plugs := f.plugs(to)
 	if err := f.unplugOthers(sb, plugs); err != nil {
 		return fmt.Errorf("detach container %q: %w", id.Short(), err)
