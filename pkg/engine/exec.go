@@ -93,7 +93,7 @@ func (c *Containers) ExecStart(ctx context.Context, id string, opts container.Ex
 	}
 	e, err = c.execs.change(e.ID, func(e *execRecord) error { return begin(e) })
 	if err != nil {
-		return err
+		return startedTwice(opts, streams, err)
 	}
 	var s *runtime.Streams
 	if !opts.Detach {
@@ -122,6 +122,19 @@ func begin(e *execRecord) error {
 	}
 	e.Running = true
 	return nil
+}
+
+// startedTwice answers who starts an exec once more: with the error, which who attaches reads from the stream as from
+// Docker. `docker compose watch` attaches to its own execs and starts them too, and takes only a 200 for success.
+func startedTwice(opts container.ExecStartOptions, open func() (io.ReadCloser, io.Writer, io.Writer, error), failure error) error {
+	if opts.Detach || !errdefs.IsConflict(failure) {
+		return failure
+	}
+	stdin, _, _, err := open()
+	if err != nil {
+		return err
+	}
+	return errors.Join(failure, stdin.Close())
 }
 
 // execStreams has the handler take the connection over and connects what was asked for.

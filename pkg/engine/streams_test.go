@@ -144,7 +144,15 @@ func TestExec(t *testing.T) {
 	assert.Equal(t, after.ProcessConfig.Entrypoint, "ls")
 	rig.wantEvents("create", "start", "exec_create: ls -l", "exec_start: ls -l", "exec_die exitCode=4")
 
-	failsWith(t, rig.ExecStart(rig.ctx, id, container.ExecStartOptions{}, nil), errdefs.IsConflict, "exec command "+id+" has already run")
+	again := "exec command " + id + " has already run"
+	failsWith(t, rig.ExecStart(rig.ctx, id, container.ExecStartOptions{Detach: true}, nil), errdefs.IsConflict, again)
+	cl = newClient()
+	attached := 0 // who attaches reads it from the stream
+	failsWith(t, rig.ExecStart(rig.ctx, id, container.ExecStartOptions{}, func() (io.ReadCloser, io.Writer, io.Writer, error) {
+		attached++
+		return cl.streams(false, nil)
+	}), errdefs.IsConflict, again)
+	assert.Equal(t, attached, 1)
 	assert.NilError(t, rig.Remove(rig.ctx, "web", backend.ContainerRmConfig{ForceRemove: true}))
 	_, err = rig.ExecInspect(rig.ctx, id)
 	failsWith(t, err, errdefs.IsNotFound, "No such exec instance: "+id)
