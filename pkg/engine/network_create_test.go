@@ -73,6 +73,8 @@ func TestCreateNetwork(t *testing.T) {
 			[]networktypes.IPAMConfig{{Subnet: "172.29.0.0/16", Gateway: "172.29.5.254", IPRange: "172.29.5.0/24", AuxAddress: map[string]string{"router": "172.29.5.5"}}}},
 		{"both families", req("c", six, subnets(networktypes.IPAMConfig{Subnet: "172.30.0.0/16"}, networktypes.IPAMConfig{Subnet: "2001:db8:1::/64"})),
 			[]networktypes.IPAMConfig{{Subnet: "172.30.0.0/16"}, {Subnet: "2001:db8:1::/64"}}},
+		{"IPv6 first", req("c6", six, subnets(networktypes.IPAMConfig{Subnet: "2001:db8:6::/64"}, networktypes.IPAMConfig{Subnet: "172.26.0.0/24"})),
+			[]networktypes.IPAMConfig{{Subnet: "172.26.0.0/24"}, {Subnet: "2001:db8:6::/64"}}},
 		{"link-local addresses", req("ll", six, subnets(networktypes.IPAMConfig{Subnet: "172.27.0.0/24"}, networktypes.IPAMConfig{Subnet: "fe80::/64"})),
 			[]networktypes.IPAMConfig{{Subnet: "172.27.0.0/24"}, {Subnet: "fe80::/64"}}},
 		{"other link-local addresses", req("ll2", six, subnets(networktypes.IPAMConfig{Subnet: "172.27.1.0/24"}, networktypes.IPAMConfig{Subnet: "fe80:1234::/64"})),

@@ -81,9 +81,14 @@ func (n *Networks) show(record *state.Network) networktypes.Inspect {
 	}
 }
 
+// showIPAM has IPv4 first, as Docker does: scripts read the first of the subnets.
 func showIPAM(record *state.Network) networktypes.IPAM {
 	ipam := networktypes.IPAM{Driver: record.IPAMDriver, Options: record.IPAMOptions}
-	for _, s := range record.Subnets {
+	subnets := slices.Clone(record.Subnets)
+	slices.SortStableFunc(subnets, func(a, b state.Subnet) int {
+		return cmp.Compare(a.Prefix.Addr().BitLen(), b.Prefix.Addr().BitLen())
+	})
+	for _, s := range subnets {
 		c := networktypes.IPAMConfig{Subnet: s.Prefix.String(), IPRange: prefixText(s.Range)}
 		if s.GatewayAsked || !s.Asked {
 			c.Gateway = addrText(s.Gateway)
