@@ -209,8 +209,11 @@ func TestUpdate(t *testing.T) {
 	failsWith(t, err, errdefs.IsConflict, "Restart policy cannot be updated because AutoRemove is enabled for the container")
 }
 
-func TestLinkToWhatDoesNotRun(t *testing.T) {
+func TestLinkToWhatIsNotThere(t *testing.T) {
 	rig := newContainerRig(t)
+	rig.run("other", func(s *spec) { s.host.NetworkMode = "none" })
+	rig.create("from", func(s *spec) { s.host.Links = []string{"other"} })
+	failsWith(t, rig.Start(rig.ctx, "from"), errdefs.IsInternal, "Cannot link to /other, as it does not belong to the default network")
 	rig.create("db")
 	rig.create("web", func(s *spec) { s.host.Links = []string{"db:database"} })
 	failsWith(t, rig.Start(rig.ctx, "web"), errdefs.IsInternal, "Cannot link to a non running container: /db AS /web/database")

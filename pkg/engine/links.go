@@ -69,10 +69,13 @@ func linkNames(v *state.View, a nereid.Account) map[nereid.ContainerID][]string 
 	return names
 }
 
-// linksUp refuses to start a container on the default network while one that it links to there does not run.
+// linksUp refuses to start a container on the default network while one that it links to is not there, or does not run.
 func (c *Containers) linksUp(r *state.Container) error {
 	for alias, to := range linksOf(c.State.View(), r) {
-		if !to.State.Running() {
+		switch _, there := to.Networks[networktypes.NetworkBridge]; {
+		case !there:
+			return errInternal("Cannot link to /%s, as it does not belong to the default network", to.Name)
+		case !to.State.Running():
 			return errInternal("Cannot link to a non running container: /%s AS /%s/%s", to.Name, r.Name, alias)
 		}
 	}
