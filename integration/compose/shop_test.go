@@ -205,8 +205,8 @@ func (p *project) watch(t *testing.T) {
 		if got, err := p.tryGet(t, "http://127.0.0.1:8080/live/moved.txt"); got != "second edition" {
 			return fmt.Errorf("%s %w\n%s", got, err, said())
 		}
-		if got, err := p.tryGet(t, "http://127.0.0.1:8080/live/news.txt"); err == nil || !strings.Contains(err.Error(), "404") {
-			return fmt.Errorf("still there: %s %v\n%s", got, err, said())
+		if got, err := p.tryGet(t, "http://127.0.0.1:8080/live/news.txt"); err == nil {
+			return fmt.Errorf("%s is still there\n%s", got, said())
 		}
 		return nil
 	})
