@@ -1,11 +1,13 @@
 package runtime_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
@@ -152,4 +154,31 @@ func TestSnapshotCutOff(t *testing.T) {
 	key := g.run(g.spec("exit 3"))
 	assert.Equal(t, g.handler.exitOf(t, key).Code, 3)
 	assert.NilError(t, g.rt.Discard(g.ctx, s.Key))
+}
+
+// A start that is given up at any moment, as one is whose port is taken, leaves no shim: what starts it may be killed between
+// starting it and telling where it listens.
+func TestStartsGivenUp(t *testing.T) {
+	g := newRig(t)
+	s := g.spec("true")
+	begin := time.Now()
+	g.create(s)
+	whole := time.Since(begin)
+	assert.NilError(t, g.rt.DeleteTask(g.ctx, s.Key))
+	assert.NilError(t, g.rt.Discard(g.ctx, s.Key))
+	const moments = 60
+	for i := range moments {
+		s := g.spec("true")
+		assert.NilError(t, g.rt.Prepare(g.ctx, s))
+		ctx, cancel := context.WithCancel(g.ctx)
+		give := time.AfterFunc(whole*time.Duration(i)/moments, cancel)
+		if _, err := g.rt.CreateTask(ctx, s); err == nil {
+			assert.NilError(t, g.rt.DeleteTask(g.ctx, s.Key))
+		}
+		give.Stop()
+		cancel()
+		left := processesWith(string(s.ID))
+		assert.Check(t, len(left) == 0, "given up after %d of %d parts: %v", i, moments, left)
+		assert.NilError(t, g.rt.Discard(g.ctx, s.Key))
+	}
 }

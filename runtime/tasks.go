@@ -357,6 +357,11 @@ func (r *Runtime) deleteProcess(ctx context.Context, t *task) error {
 		return fmt.Errorf("delete task of container %s: %w", t.ID, err)
 	}
 	if r.embedded != nil {
+		if t.pid == 0 { // given up while its shim was started, maybe before anybody was told where that listens
+			if err := r.endProcesses(ctx, func(p shimProcess) bool { return p.Key == t.Key && !r.reachable(p.Key) }); err != nil {
+				return fmt.Errorf("delete task of container %s: %w", t.ID, err)
+			}
+		}
 		if err := errors.Join(r.removeBundle(t.Key), r.removeSocket(t.Key)); err != nil {
 			return fmt.Errorf("delete task of container %s: %w", t.ID, err)
 		}
