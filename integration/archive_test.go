@@ -242,6 +242,10 @@ func TestDiffExportImport(t *testing.T) {
 		assert.Equal(t, names[name], want, name)
 	}
 	h.Docker(t, "import", "-c", "CMD [\"cat\", \"/etc/new\"]", "-c", "ENV A=1", "-c", "USER nobody", "-m", "flattened", flat, "flat:1")
+	h.Docker(t, "run", "--name", "below", "--network", "none", "busybox", "sh", "-c", `mkdir -p /d/s /kept; echo 1 >/d/a; echo 1 >/d/b; echo 1 >/dir; ln -s /etc /etc2; ln -s /nosuch /dangling`)
+	h.Docker(t, "commit", "below", "below:1")
+	h.Docker(t, "run", "--name", "anew", "--network", "none", "below:1", "sh", "-c", // a link to the host's /etc would tell what is there
+		`rm -r /d; mkdir -p /d/s; echo 22 >/d/b; echo 2 >/d/c; rm /dir; mkdir /dir; touch /dir/in; rm /etc2; mkdir /etc2; touch /etc2/passwd /kept/new; rm /dangling; touch /dangling`)
 	runCases(t, h, []cliCase{
 		{name: "runs", args: "run --rm --network none flat:1", out: "new"},
 		{name: "with its changes", args: "run --rm --network none flat:1 sh -c 'echo $A; id -un'", out: "1\nnobody"},
@@ -249,6 +253,7 @@ func TestDiffExportImport(t *testing.T) {
 		{name: "no such container", args: "export nosuch", code: 1, stderr: "No such container: nosuch"},
 		{name: "to a terminal", args: "diff nosuch", code: 1, stderr: "No such container: nosuch"},
 		{name: "bad change", args: "import -c NONSENSE " + flat, code: 1, stderr: "NONSENSE"},
+		{name: "what lies below a directory made anew", args: "diff anew", out: "C /d\nD /d/a\nC /d/b\nA /d/c\nC /dangling\nC /dir\nA /dir/in\nC /etc2\nA /etc2/passwd\nC /kept\nA /kept/new"},
 		{name: "marks of a container", args: "run --rm --network none busybox sh -c 'ls /.dockerenv; readlink /etc/mtab'", out: "/.dockerenv\n/proc/mounts"},
 	})
 }

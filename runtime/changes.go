@@ -2,16 +2,15 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	iofs "io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/continuity/fs"
 	"github.com/docker/docker/api/types/container"
 )
 
@@ -70,34 +69,35 @@ func filesIn(dir string) (size int64) {
 }
 
 // Changes against the image, in the order of their paths.
-func (r *Runtime) Changes(ctx context.Context, key Key) ([]container.FilesystemChange, error) {
+func (r *Runtime) Changes(ctx context.Context, key Key) (changes []container.FilesystemChange, retErr error) {
 	mounts, err := r.rootfs.snapshots().Mounts(inNamespace(ctx, key), string(key.ID))
 	if err != nil {
 		return nil, fmt.Errorf("changes of container %s: %w", key.ID, err)
 	}
-	upper, lower := overlayDirs(mounts)
+	plain, back := withoutMapping(mounts)
+	upper, lower := overlayDirs(plain)
 	if upper == "" {
 		return nil, nil // no image below: there is nothing to differ from
 	}
-	var changes []container.FilesystemChange
-	err = withLower(ctx, lower, func(base string) error {
-		return fs.DiffDirChanges(ctx, base, upper, fs.DiffSourceOverlayFS, func(kind fs.ChangeKind, path string, info os.FileInfo, err error) error {
-			if err != nil {
-				return err
-			}
-			if c, ok := changeKind(kind); ok {
-				if places[path] && c == container.ChangeAdd && info.Mode().IsRegular() && info.Size() > 0 {
-					c = container.ChangeModify // filled by the user before the first start
-				}
-				changes = append(changes, container.FilesystemChange{Kind: c, Path: path})
-			}
-			return nil
-		})
+	if back != nil {
+		own, drop, err := r.place([]mount.Mount{idMapped(upper, *back)})
+		if err != nil {
+			return nil, fmt.Errorf("layer of container %s: %w", key.ID, err)
+		}
+		defer func() { retErr = errors.Join(retErr, drop()) }()
+		upper = own
+	}
+	err = withLower(ctx, lower, func(base string) (err error) {
+		changes, err = difference(base, upper)
+		return err
 	})
+	if err != nil {
+		return nil, fmt.Errorf("changes of container %s: %w", key.ID, err)
+	}
 	if changes = withoutPlaces(changes); len(changes) == 0 {
 		changes = nil // clients see null rather than an empty list, as Docker's
 	}
-	return changes, err
+	return changes, nil
 }
 
 // places are what every container needs to mount on. Where an image lacks one, runc makes it in the writable layer;
@@ -127,18 +127,6 @@ func withoutPlaces(all []container.FilesystemChange) []container.FilesystemChang
 		return kept
 	}
 	return slices.Delete(kept, etc, etc+1)
-}
-
-func changeKind(k fs.ChangeKind) (container.ChangeType, bool) {
-	switch k {
-	case fs.ChangeKindAdd:
-		return container.ChangeAdd, true
-	case fs.ChangeKindModify:
-		return container.ChangeModify, true
-	case fs.ChangeKindDelete:
-		return container.ChangeDelete, true
-	}
-	return 0, false
 }
 
 func overlayDirs(mounts []mount.Mount) (upper, lower string) {
