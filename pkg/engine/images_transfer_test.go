@@ -79,13 +79,17 @@ func TestPushMountsWhatTheRegistryHas(t *testing.T) {
 	imagetest.Push(t, base, oneFile(t, 1, "x"))
 	var out bytes.Buffer
 	assert.NilError(t, r.Pull(r.ctx, base, false, nil, nil, &out))
-	for _, c := range []struct{ to, want string }{
-		{reg.Host() + "/mine:1", "Mounted from team/base"},
-		{reg.Host() + "/mine:1", "Layer already exists"},
-		{other.Host() + "/mine:1", "Pushed"},
-		{other.Host() + "/yours:1", "Mounted from mine"},
+	const imported = "imported:1" // kept as it is unpacked, and compressed to be sent
+	assert.NilError(t, r.Import(r.ctx, imported, nil, "", nil, bytes.NewReader(imagetest.Tar(t, [2]string{"f", "x"})), &out))
+	for _, c := range []struct{ image, to, want string }{
+		{base, reg.Host() + "/mine:1", "Mounted from team/base"},
+		{base, reg.Host() + "/mine:1", "Layer already exists"},
+		{base, other.Host() + "/mine:1", "Pushed"},
+		{base, other.Host() + "/yours:1", "Mounted from mine"},
+		{imported, other.Host() + "/first:1", "Pushed"},
+		{imported, other.Host() + "/second:1", "Mounted from first"},
 	} {
-		assert.NilError(t, r.Tag(r.ctx, base, c.to))
+		assert.NilError(t, r.Tag(r.ctx, c.image, c.to))
 		out.Reset()
 		assert.NilError(t, r.Push(r.ctx, c.to, nil, nil, &out))
 		assert.Check(t, is.Contains(out.String(), c.want), c.to)

@@ -3,6 +3,7 @@ package image
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,7 +30,12 @@ func noContent(id nereid.ImageID) error {
 // Push sends an image to the repository under a tag and returns the digest of its manifest there. Layers that are kept
 // as they were loaded, uncompressed, are compressed first: it is their manifest that goes. A tag that is a digest has the
 // manifest sent by that, and nothing sent when it is another's.
-func (s *Store) Push(ctx context.Context, a nereid.Account, r *Repository, tag string, id nereid.ImageID, p *Progress) (digest.Digest, error) {
+func (s *Store) Push(ctx context.Context, a nereid.Account, r *Repository, tag string, id nereid.ImageID, p *Progress) (_ digest.Digest, retErr error) {
+	defer func() {
+		if errors.Is(retErr, errNoBasicAuth) {
+			retErr = errNoBasicAuth // whatever was asked for: Docker does not say either
+		}
+	}()
 	h, err := s.hold(inNamespace(ctx, a), "")
 	if err != nil {
 		return "", err
@@ -57,7 +63,7 @@ func (s *Store) Push(ctx context.Context, a nereid.Account, r *Repository, tag s
 	if err := s.pushLayers(h, r, layers, p); err != nil {
 		return "", err
 	}
-	if _, err := s.pushBlob(h.ctx, r, m.Config, nil, ""); err != nil {
+	if _, err := s.pushBlob(h.ctx, r, m.Config, "", nil, ""); err != nil {
 		return "", err
 	}
 	if err := r.putManifest(h.ctx, tag, d.MediaType, raw); err != nil {
@@ -166,7 +172,7 @@ func (s *Store) pushLayers(h *hold, r *Repository, layers []layer, p *Progress) 
 				return err
 			}
 			defer func() { <-slots }()
-			done, err := s.pushBlob(ctx, r, l.blob, p, id)
+			done, err := s.pushBlob(ctx, r, l.blob, l.diffID, p, id)
 			if err != nil {
 				return err
 			}
@@ -194,12 +200,12 @@ func takeSlot(ctx context.Context, slots chan struct{}, p *Progress, id string) 
 }
 
 // pushBlob sends a blob unless the repository has it, or the registry takes it from another one. It returns the words
-// for what was done.
-func (s *Store) pushBlob(ctx context.Context, r *Repository, d ocispec.Descriptor, p *Progress, id string) (done string, err error) {
+// for what was done. diffID is the digest of a layer as it is unpacked.
+func (s *Store) pushBlob(ctx context.Context, r *Repository, d ocispec.Descriptor, diffID digest.Digest, p *Progress, id string) (done string, err error) {
 	if there, err := r.hasBlob(ctx, d.Digest); there || err != nil {
 		return "Layer already exists", err
 	}
-	to, from, err := r.startUpload(ctx, d.Digest)
+	to, from, err := r.startUpload(ctx, d.Digest, diffID)
 	if err != nil {
 		return "", err
 	}
@@ -259,7 +265,7 @@ type mountable struct {
 }
 
 // MountFrom tells in which other repositories of the registry blobs are, each by its path: what the registry takes from
-// there need not be sent. Call it before Push.
+// there need not be sent. A layer that is kept as it is unpacked goes by the digest that it has here. Call it before Push.
 func (r *Repository) MountFrom(paths map[digest.Digest]string) {
 	r.mounts = make(map[digest.Digest]mountable, len(paths))
 	auths := map[string]*authorizer{}
@@ -272,8 +278,12 @@ func (r *Repository) MountFrom(paths map[digest.Digest]string) {
 }
 
 // startUpload returns where a blob is to be sent to, or else the repository that the registry took it from.
-func (r *Repository) startUpload(ctx context.Context, d digest.Digest) (to, from string, err error) {
-	if m, ok := r.mounts[d]; ok {
+func (r *Repository) startUpload(ctx context.Context, d, diffID digest.Digest) (to, from string, err error) {
+	m, ok := r.mounts[d]
+	if !ok {
+		m, ok = r.mounts[diffID] // compressing it gives the same each time
+	}
+	if ok {
 		asking := *r
 		asking.auth = m.auth
 		to, mounted, err := asking.askUpload(ctx, d, url.Values{"mount": {d.String()}, "from": {m.path}})

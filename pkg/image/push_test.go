@@ -165,7 +165,7 @@ func TestPushFailures(t *testing.T) {
 	assert.Check(t, errdefs.IsNotFound(err), "%v", err)
 	other.RequireBasic("ann", "secret")
 	_, err = r.push(ref, held.ID)
-	assert.ErrorContains(t, err, "no basic auth credentials")
+	assert.Error(t, err, "no basic auth credentials")
 	r.auth = &registry.AuthConfig{Username: "ann", Password: "guess"}
 	_, err = r.push(ref, held.ID)
 	assert.Error(t, err, "unauthorized: authentication required")
