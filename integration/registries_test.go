@@ -277,7 +277,7 @@ func TestPlatforms(t *testing.T) {
 	h := lab.New(t, "--insecure-registry", "198.18.0.0/24")
 	reg := serveOutside(t, h, "5000", nil, nil)
 	index := v1.ImageIndex(empty.Index)
-	for _, arch := range []string{"amd64", "arm64", "riscv64"} {
+	for _, arch := range []string{"amd64", "arm", "arm64", "riscv64"} {
 		img := lab.AddLayer(t, lab.Busybox(t), []lab.File{{Name: "arch", Mode: 0o644, Body: arch}})
 		cfg, err := img.ConfigFile()
 		assert.NilError(t, err)
@@ -303,6 +303,9 @@ func TestPlatforms(t *testing.T) {
 		{name: "the other is here, too", args: "image inspect --platform linux/arm64 -f '" + own + "' " + ref, out: "linux/arm64"},
 		{name: "of the other platform", args: "create --name arm --pull never --platform linux/arm64 " + ref, out: "~"},
 		{name: "has its files", args: "cp arm:/arch -", out: "~arm64"},
+		{name: "not without force while the other platform has a container", args: "rmi " + ref, code: 1, stderr: "(must force) - container "},
+		{name: "one that the other could run is here, too", args: "pull -q --platform linux/arm/v7 " + ref, out: ref},
+		{name: "and not taken for it", args: "image inspect --platform linux/arm64 -f '" + own + "' " + ref, out: "linux/arm64"},
 		{name: "not of a third", args: "create --pull never --platform linux/riscv64 " + ref, code: 1, stderr: "was found but its platform (linux/amd64) does not match the specified platform (linux/riscv64)"},
 		{name: "listed once", args: "images --format {{.Repository}}:{{.Tag}}", out: ref},
 		{name: "a tree", args: "images --tree", out: "~linux/arm64"},
@@ -314,6 +317,8 @@ func TestPlatforms(t *testing.T) {
 		{name: "save", args: "save --platform linux/amd64 -o " + archive + " " + ref, out: ""},
 		{name: "save of what is not here", args: "save --platform linux/riscv64 -o " + archive + ".no " + ref, code: 1, stderr: "no suitable export target found for platform linux/riscv64"},
 		{name: "remove of one", args: "rmi -f --platform linux/arm64 " + ref, code: 0, out: "~Deleted: "},
+		{name: "not of the one that could be run in its stead", args: "rmi --platform linux/arm64 " + ref, code: 1, stderr: "does not match the specified platform (linux/arm64)"},
+		{name: "remove of that", args: "rmi --platform linux/arm/v7 " + ref, out: "~Deleted: "},
 		{name: "remove", args: "rmi -f " + ref, out: "~Untagged: " + ref},
 		{name: "nothing is left", args: "images -aq", out: ""},
 		{name: "load of both", args: "load -q -i " + archive + ".both", out: "Loaded image: " + ref},
@@ -334,12 +339,12 @@ func TestPlatforms(t *testing.T) {
 		}
 	}
 	a.ask(200, "GET /images/"+ref+"/json?manifests=1").into(t, &img)
-	assert.Check(t, is.Equal(fmt.Sprint(img.Manifests), "[{true image} {false image} {false image}]"))
+	assert.Check(t, is.Equal(fmt.Sprint(img.Manifests), "[{true image} {false image} {false image} {false image}]"))
 	var dist struct {
 		Platforms []struct{ Architecture string }
 	}
 	a.ask(200, "GET /distribution/"+ref+"/json").into(t, &dist)
-	assert.Check(t, is.Equal(fmt.Sprint(dist.Platforms), "[{amd64} {arm64} {riscv64}]"))
+	assert.Check(t, is.Equal(fmt.Sprint(dist.Platforms), "[{amd64} {arm} {arm64} {riscv64}]"))
 }
 
 // TestAttestations wants an image that a builder attested to be one of its platform, and the attestation to be told of as

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
@@ -45,7 +46,7 @@ func (i *Images) conflict(r *removal, check conflicts) *imageConflict {
 		return &imageConflict{id: id, hard: true, why: "image has dependent child images"}
 	}
 	if check&conflictRunning != 0 {
-		if c := i.user(r.img, active); c != nil {
+		if c := i.user(r.all(), active); c != nil {
 			return &imageConflict{id: id, hard: true, used: true, why: "image is being used by running container " + c.ID.Short()}
 		}
 	}
@@ -53,7 +54,7 @@ func (i *Images) conflict(r *removal, check conflicts) *imageConflict {
 		return &imageConflict{id: id, why: "image is referenced in multiple repositories"}
 	}
 	if check&conflictStopped != 0 {
-		if c := i.user(r.img, func(c *state.Container) bool { return !active(c) }); c != nil {
+		if c := i.user(r.all(), func(c *state.Container) bool { return !active(c) }); c != nil {
 			return &imageConflict{id: id, used: true, why: "image is being used by stopped container " + c.ID.Short()}
 		}
 	}
@@ -65,23 +66,23 @@ func active(c *state.Container) bool {
 	return c.State.Running() || c.State.Status == state.StatusRestarting
 }
 
-func (i *Images) user(img *state.Image, which func(*state.Container) bool) *state.Container {
-	for _, c := range i.Users(img) {
-		if which(c) {
-			return c
+func (i *Images) user(images []*state.Image, which func(*state.Container) bool) *state.Container {
+	for _, img := range images {
+		for _, c := range i.Users(img) {
+			if which(c) {
+				return c
+			}
 		}
 	}
 	return nil
 }
 
-// anyUser is a container made from an image, or one that mounts it.
-func (i *Images) anyUser(img *state.Image) *state.Container {
-	for _, c := range i.State.View().Containers(img.Account) {
-		if c.ImageID == img.ID {
-			return c
-		}
-		for _, m := range c.Mounts {
-			if m.Type == "image" && m.Source == string(img.ID) {
+// anyUser is a container made from one of some images of an account, or one that mounts it.
+func (i *Images) anyUser(images ...*state.Image) *state.Container {
+	for _, c := range i.State.View().Containers(images[0].Account) {
+		for _, img := range images {
+			mounts := func(m state.Mount) bool { return m.Type == "image" && m.Source == string(img.ID) }
+			if c.ImageID == img.ID || slices.ContainsFunc(c.Mounts, mounts) {
 				return c
 			}
 		}

@@ -70,13 +70,12 @@ func (i *Images) find(a nereid.Account, ref string, platform *ocispec.Platform) 
 	if err != nil {
 		return nil, err
 	}
-	if image.Matches(has, *platform) {
-		return img, nil
-	}
-	if !isIDPrefix(img.ID, ref) {
-		if other, ok := i.ofPlatform(img, *platform); ok {
-			return other, nil
+	if isIDPrefix(img.ID, ref) {
+		if image.Matches(has, *platform) {
+			return img, nil
 		}
+	} else if best, ok := i.ofPlatform(img, *platform); ok {
+		return best, nil
 	}
 	return nil, wrongPlatform(ref, has, *platform)
 }

@@ -38,12 +38,19 @@ func namedOf(v *state.View, img *state.Image) *state.Image {
 	return img
 }
 
-// ofPlatform is an image, or the one beside it, that is of a platform.
+// ofPlatform is an image, or the one beside it, that does best for a platform.
 func (i *Images) ofPlatform(img *state.Image, platform ocispec.Platform) (*state.Image, bool) {
+	var (
+		all []*state.Image
+		has []ocispec.Platform
+	)
 	for _, candidate := range append([]*state.Image{img}, beside(i.State.View(), img)...) {
-		if has, err := i.Platform(candidate); err == nil && image.Matches(has, platform) {
-			return candidate, true
+		if p, err := i.Platform(candidate); err == nil {
+			all, has = append(all, candidate), append(has, p)
 		}
+	}
+	if best := image.Best(has, platform); best >= 0 {
+		return all[best], true
 	}
 	return nil, false
 }

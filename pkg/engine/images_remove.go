@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/events"
 	imagetypes "github.com/docker/docker/api/types/image"
@@ -56,7 +57,6 @@ func (i *Images) removeLocked(ctx context.Context, ref string, opts imagetypes.R
 		if r, err = i.planRemoval(a, ref, opts); err != nil {
 			return nil, err
 		}
-		left := beside(i.State.View(), r.img)
 		if err = i.carryOut(ctx, r); errdefs.IsAborted(err) {
 			continue
 		}
@@ -64,7 +64,7 @@ func (i *Images) removeLocked(ctx context.Context, ref string, opts imagetypes.R
 			return nil, err
 		}
 		if r.deleted {
-			r.answers = append(r.answers, i.removeBeside(ctx, left)...)
+			r.answers = append(r.answers, i.removeBeside(ctx, r.beside)...)
 		}
 		if r.deleted && opts.PruneChildren {
 			r.answers = append(r.answers, i.removeParents(ctx, a, r.img.Parent)...)
@@ -80,7 +80,15 @@ func (i *Images) onePlatform(a nereid.Account, ref string, opts imagetypes.Remov
 	if len(opts.Platforms) == 0 {
 		return nil, nil
 	}
-	img, err := i.find(a, ref, &opts.Platforms[0])
+	asked := opts.Platforms[0]
+	img, err := i.find(a, ref, &asked)
+	if err != nil {
+		return nil, err
+	}
+	has, err := i.Platform(img)
+	if err == nil && !platforms.OnlyStrict(asked).Match(has) { // one that would do to be run is not meant
+		err = wrongPlatform(ref, has, asked)
+	}
 	if err != nil || len(beside(i.State.View(), img)) == 0 {
 		return nil, err
 	}
@@ -90,6 +98,7 @@ func (i *Images) onePlatform(a nereid.Account, ref string, opts imagetypes.Remov
 // removal is what is to be taken out of the catalogue, in one transaction.
 type removal struct {
 	img     *state.Image
+	beside  []*state.Image    // of other platforms, that go with it
 	refs    []reference.Named // that are left
 	gone    []reference.Named
 	deleted bool
@@ -97,13 +106,15 @@ type removal struct {
 	events  []*state.Event
 }
 
+func (r *removal) all() []*state.Image { return append([]*state.Image{r.img}, r.beside...) }
+
 func (i *Images) planRemoval(a nereid.Account, ref string, opts imagetypes.RemoveOptions) (*removal, error) {
 	v := i.State.View()
 	img, err := findImage(v, a, ref)
 	if err != nil {
 		return nil, err
 	}
-	r := &removal{img: img, refs: references(v, img)}
+	r := &removal{img: img, beside: beside(v, img), refs: references(v, img)}
 	done, quiet := false, false
 	if isIDPrefix(img.ID, ref) {
 		err = i.planByID(r, opts.Force)
@@ -126,7 +137,7 @@ func isIDPrefix(id nereid.ImageID, ref string) bool {
 // planByName takes one name away. It is done when the image has others left.
 func (i *Images) planByName(r *removal, ref string, force bool) (done bool, err error) {
 	if !force && singleReference(r.refs) {
-		if c := i.anyUser(r.img); c != nil {
+		if c := i.anyUser(r.all()...); c != nil {
 			return false, errdefs.ErrConflict.WithMessage(fmt.Sprintf(
 				"conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
 				ref, c.ID.Short(), shortImage(r.img.ID)))

@@ -67,3 +67,15 @@ func Matches(has, asked ocispec.Platform) bool {
 	h, w := platforms.Normalize(has), platforms.Normalize(asked)
 	return has.Variant == "" && h.OS == w.OS && h.Architecture == w.Architecture
 }
+
+// Best chooses of the platforms that images have the one that does best for another that was asked for, the first of equal
+// ones; -1: none does. An image of arm/v7 does for arm64, but not where there is one of arm64.
+func Best(have []ocispec.Platform, asked ocispec.Platform) int {
+	m, best := platforms.Only(asked), -1
+	for i, p := range have {
+		if Matches(p, asked) && (best < 0 || m.Less(p, have[best])) {
+			best = i
+		}
+	}
+	return best
+}
