@@ -39,6 +39,9 @@ func (c *Containers) Commit(ctx context.Context, ref string, cfg *backend.Create
 	}
 	root, release, err := c.Runtime.View(ctx, keyOf(r))
 	if err != nil {
+		if gone := c.stillCommittable(r); gone != nil {
+			return "", gone
+		}
 		return "", err
 	}
 	defer func() {

@@ -21,7 +21,8 @@ type CommitImage struct {
 	Author    string
 	Comment   string
 	Tag       reference.NamedTagged // nil: none
-	// Still is asked when the files have been read, before the image is entered; an error ends the commit.
+	// Still is asked when the files have been read, before the image is entered, and when they could not be: an error ends
+	// the commit and says why.
 	Still func() error
 	// Tell makes the container's event, which is emitted with the image's.
 	Tell func(nereid.ImageID) *state.Event
@@ -42,6 +43,9 @@ func (i *Images) CommitContainer(ctx context.Context, c CommitImage) (nereid.Ima
 		Omit:            runtime.IsPlace,
 	})
 	if err != nil {
+		if gone := c.Still(); gone != nil { // and the files with it
+			return "", gone
+		}
 		return "", err
 	}
 	defer held.Release()

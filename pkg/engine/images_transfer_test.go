@@ -182,6 +182,10 @@ func TestCommitContainer(t *testing.T) {
 	}
 	_, err = r.CommitContainer(r.ctx, commit)
 	assert.ErrorIs(t, err, gone)
+	commit.RootFS = filepath.Join(dir, "unmounted")
+	_, err = r.CommitContainer(r.ctx, commit)
+	assert.ErrorIs(t, err, gone, "a container that was removed while its files were read")
+	commit.RootFS = dir
 	assert.DeepEqual(t, r.actions(t, start), []string(nil))
 	commit.Still = func() error { return nil }
 	id, err := r.CommitContainer(r.ctx, commit)
