@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -123,6 +124,30 @@ func TestCommitCutShort(t *testing.T) {
 		return nil
 	})
 	assert.Equal(t, h.Docker(t, "images", "-a", "--format", "{{.Repository}}"), "busybox")
+}
+
+// TestFilesThatChangeMeanwhile wants a container that makes and removes files, and has directories turn into links to the
+// host's, to be looked at and committed all the same, without a file of the host's among the image's.
+func TestFilesThatChangeMeanwhile(t *testing.T) {
+	h := lab.NewWithBusybox(t)
+	secret := t.TempDir()
+	assert.NilError(t, os.WriteFile(filepath.Join(secret, "f"), []byte("of the host"), 0o644))
+	h.Docker(t, "run", "-d", "--name", "busy", "--network", "none", "busybox", "sh", "-c", `mkdir /w /real; cd /w; echo mine >/real/f
+		while :; do i=$((i+1)); mkdir d$((i%20)) 2>/dev/null; echo $i >d$((i%20))/f; echo $i >f$((i%50)); rm -rf d$(((i+10)%20)) f$(((i+25)%50)); done &
+		while :; do mkdir /t; echo mine >/t/f; rm -r /t; ln -s `+secret+` /t; rm /t; done`)
+	eventually(t, 30*time.Second, func() error {
+		if r := h.Shell(t, "/", "docker exec busy test -e /w/f40"); r.Code != 0 {
+			return fmt.Errorf("it has not begun: %s", r.Combined())
+		}
+		return nil
+	})
+	for range 20 {
+		h.Docker(t, "commit", "-p=false", "busy", "busy:1")
+		assert.Check(t, h.Docker(t, "inspect", "-s", "-f", "{{.SizeRw}}", "busy") != "0")
+		h.Docker(t, "diff", "busy")
+		got := h.Shell(t, t.TempDir(), "docker create --name made busy:1 >/dev/null; docker cp made:/t/f - 2>/dev/null | tar xO 2>/dev/null; docker rm made >/dev/null")
+		assert.Check(t, !strings.Contains(got.Stdout, "of the host"))
+	}
 }
 
 // topLayer lists what is in the last layer of a saved image.

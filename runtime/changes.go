@@ -25,17 +25,20 @@ func (r *Runtime) Size(ctx context.Context, key Key) (rw, total int64, err error
 	}
 	upper, _ := overlayDirs(mounts)
 	for name := string(key.ID); name != ""; {
-		usage, err := store.Usage(ctx, name)
-		if err != nil {
-			return 0, 0, fmt.Errorf("size of container %s: %w", key.ID, err)
+		size := int64(0)
+		if name == string(key.ID) && upper != "" {
+			size = filesIn(upper) // not the snapshotter's, which fails when a file goes while it counts
+		} else {
+			usage, err := store.Usage(ctx, name)
+			if err != nil {
+				return 0, 0, fmt.Errorf("size of container %s: %w", key.ID, err)
+			}
+			size = usage.Size
 		}
 		if name == string(key.ID) {
-			if upper != "" {
-				usage.Size = filesIn(upper)
-			}
-			rw = usage.Size
+			rw = size
 		}
-		total += usage.Size
+		total += size
 		info, err := store.Stat(ctx, name)
 		if err != nil {
 			return 0, 0, fmt.Errorf("size of container %s: %w", key.ID, err)
@@ -106,9 +109,6 @@ var places = map[string]bool{
 	"/dev": true, "/proc": true, "/sys": true, "/etc/hostname": true, "/etc/hosts": true, "/etc/resolv.conf": true,
 	"/" + dockerMark: true, "/" + mountTable: true,
 }
-
-// IsPlace tells whether a path is one of those: what is added there is no change of the container's.
-func IsPlace(path string) bool { return places[path] }
 
 // withoutPlaces are the changes that somebody made, rather than runc for what it mounts.
 func withoutPlaces(all []container.FilesystemChange) []container.FilesystemChange {

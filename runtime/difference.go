@@ -12,28 +12,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Unchanged is a file that is the same in both trees, and one of several names of one that may have new ones.
+const Unchanged container.ChangeType = 255
+
+// Difference tells how the files below dir differ from those below base, by the rules of [Runtime.Changes], and which of
+// the same have several names. What a container does meanwhile to its files leads nowhere else, nor is it an error.
+func Difference(base, dir string) ([]container.FilesystemChange, error) {
+	found, err := compare(base, dir, differ{links: true}, place{inBase: true, hidden: true})
+	return withoutPlaces(found), err
+}
+
 // difference tells how an overlay's upper directory changes the base below it, in the order of paths, as Docker does: what
 // is deleted or new in a directory changes the directory too, a directory's times are no change, and of what is gone only
 // the uppermost is named. Neither links in them nor what a running container does meanwhile leads out of the two.
 func difference(base, upper string) ([]container.FilesystemChange, error) {
-	b, err := os.OpenRoot(base)
-	if err != nil {
+	return compare(base, upper, differ{}, place{inBase: true})
+}
+
+func compare(base, dir string, d differ, top place) (_ []container.FilesystemChange, err error) {
+	if d.base, err = os.OpenRoot(base); err != nil {
 		return nil, err
 	}
-	defer func() { _ = b.Close() }()
-	u, err := os.OpenRoot(upper)
-	if err != nil {
+	defer func() { _ = d.base.Close() }()
+	if d.upper, err = os.OpenRoot(dir); err != nil {
 		return nil, err
 	}
-	defer func() { _ = u.Close() }()
-	d := differ{base: b, upper: u}
-	err = d.directory(".", place{inBase: true})
+	defer func() { _ = d.upper.Close() }()
+	err = d.directory(".", top)
 	return d.found, err
 }
 
 // A differ walks an upper directory.
 type differ struct {
 	base, upper *os.Root
+	links       bool // whether to name what is unchanged and has several names
 	found       []container.FilesystemChange
 }
 
@@ -94,15 +106,18 @@ func (d *differ) entry(name string, at place) error {
 		d.add(container.ChangeAdd, name)
 	case d.differs(name, was, now):
 		d.add(container.ChangeModify, name)
+	case d.links && now.Mode().IsRegular() && now.Sys().(*syscall.Stat_t).Nlink > 1:
+		d.add(Unchanged, name)
 	}
 	if !now.IsDir() {
 		return nil
 	}
-	listed := len(d.found) > before
+	inside := len(d.found)
+	listed := inside > before
 	if err := d.directory(name, place{inBase: was != nil && was.IsDir(), hidden: at.hidden}); err != nil {
 		return err
 	}
-	if !listed && len(d.found) > before {
+	if !listed && slices.ContainsFunc(d.found[inside:], func(c container.FilesystemChange) bool { return c.Kind != Unchanged }) {
 		d.found = slices.Insert(d.found, before, container.FilesystemChange{Kind: container.ChangeModify, Path: "/" + name})
 	}
 	return nil

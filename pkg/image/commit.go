@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
-	layertar "github.com/containerd/containerd/v2/pkg/archive"
-	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/google/uuid"
@@ -26,13 +23,13 @@ import (
 // CommitOptions say what a container is made an image of.
 type CommitOptions struct {
 	Parent          nereid.ImageID // what the container was made from; empty: nothing
-	RootFS          string         // its root file system, mounted; nobody changes it meanwhile
 	Config          *container.Config
 	ContainerConfig *container.Config
 	ContainerID     nereid.ContainerID
 	Author, Comment string
-	// Omit tells what is left out when it was added, nil for nothing.
-	Omit func(path string) bool
+	// Write writes a layer of what the container's files are over those below a directory. When it fails it may be called
+	// again: a container that is not paused changes them meanwhile.
+	Write func(ctx context.Context, lower string, w io.Writer) error
 }
 
 // Commit makes an image of what a container changed over its image. The caller keeps and releases it. It is NotFound
@@ -112,31 +109,33 @@ func (s *Store) diff(h *hold, lower string, opts CommitOptions) (_ ocispec.Descr
 	}()
 	var d ocispec.Descriptor
 	err = mount.WithReadonlyTempMount(h.ctx, mounts, func(root string) error {
-		pr, pw := io.Pipe()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			pw.CloseWithError(writeChanges(h.ctx, pw, root, opts))
-		}()
-		d, err = s.ingest(h.ctx, pr)
-		pr.CloseWithError(err) // ends the goroutine when ingest ended first
-		<-done
+		for range writeTries {
+			failed := false
+			d, failed, err = s.writeLayer(h.ctx, root, opts)
+			if !failed || h.ctx.Err() != nil {
+				break
+			}
+		}
 		return err
 	})
 	d.MediaType = mediaTypeLayer
 	return d, err
 }
 
-func writeChanges(ctx context.Context, w io.Writer, lower string, opts CommitOptions) error {
-	tar := layertar.NewChangeWriter(w, opts.RootFS)
-	err := fs.Changes(ctx, lower, opts.RootFS, func(kind fs.ChangeKind, path string, info os.FileInfo, err error) error {
-		if kind == fs.ChangeKindAdd && opts.Omit != nil && opts.Omit(path) {
-			return err
-		}
-		return tar.HandleChange(kind, path, info, err)
-	})
-	if err != nil {
-		return err
-	}
-	return tar.Close()
+// writeTries is how often a layer is written before what fails it is taken for lasting.
+const writeTries = 5
+
+// writeLayer stores a layer. It has failed when writing it did, rather than storing.
+func (s *Store) writeLayer(ctx context.Context, lower string, opts CommitOptions) (_ ocispec.Descriptor, failed bool, _ error) {
+	pr, pw := io.Pipe()
+	done := make(chan error)
+	go func() {
+		err := opts.Write(ctx, lower, pw)
+		pw.CloseWithError(err)
+		done <- err
+	}()
+	d, err := s.ingest(ctx, pr)
+	pr.CloseWithError(err) // ends the goroutine when ingest ended first
+	wrote := <-done
+	return d, wrote != nil && errors.Is(err, wrote), err
 }

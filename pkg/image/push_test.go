@@ -3,6 +3,7 @@ package image_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
+	layertar "github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/container"
@@ -361,6 +363,13 @@ func (r *rig) writable(parent string) string {
 	return dir
 }
 
+// over writes a directory as it is over another.
+func over(dir string) func(ctx context.Context, lower string, w io.Writer) error {
+	return func(ctx context.Context, lower string, w io.Writer) error {
+		return layertar.WriteDiff(ctx, w, lower, dir)
+	}
+}
+
 func TestCommit(t *testing.T) {
 	r := newRig(t, func(c *image.Config) { c.Version = "1.2" })
 	base := twoLayers(t)
@@ -380,7 +389,7 @@ func TestCommit(t *testing.T) {
 	assert.NilError(t, os.Remove(filepath.Join(dir, "b")))
 	assert.NilError(t, os.Mkdir(filepath.Join(dir, "d"), 0o750))
 	made, err := r.Commit(r.ctx, "admin", image.CommitOptions{
-		Parent: held.ID, RootFS: dir, ContainerID: "cafe", Author: "me", Comment: "why",
+		Parent: held.ID, Write: over(dir), ContainerID: "cafe", Author: "me", Comment: "why",
 		Config: &container.Config{Cmd: []string{"run"}}, ContainerConfig: &container.Config{Cmd: []string{"sh", "-c", "x"}},
 	})
 	assert.NilError(t, err)
@@ -416,7 +425,7 @@ func TestCommit(t *testing.T) {
 		return nil
 	}))
 
-	_, err = r.Commit(r.ctx, "admin", image.CommitOptions{Parent: "sha256:" + nereid.ImageID(strings.Repeat("0", 64)), RootFS: dir})
+	_, err = r.Commit(r.ctx, "admin", image.CommitOptions{Parent: "sha256:" + nereid.ImageID(strings.Repeat("0", 64)), Write: over(dir)})
 	assert.Check(t, errdefs.IsNotFound(err), "%v", err)
 	assert.Equal(t, r.leases(), 0)
 }
