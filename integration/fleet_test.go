@@ -4,6 +4,8 @@ package integration
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +133,53 @@ func connected(t *testing.T, c *exec.Cmd) {
 		}
 		return fmt.Errorf("%v has no connection yet", c.Args)
 	})
+}
+
+// TestFleetEndpointsAgree does one thing after another, each at another endpoint than the one before: what was made at one
+// is there at the next, and what was removed is gone.
+func TestFleetEndpointsAgree(t *testing.T) {
+	f := fleetOf(t, lab.FleetOptions{Hosts: 3, Servers: 2})
+	turn := 0
+	next := func(method, path, body string) (int, string) {
+		t.Helper()
+		turn++
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://d"+path, strings.NewReader(body))
+		assert.NilError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := f.Hosts[turn%3].Client().Do(req)
+		assert.NilError(t, err)
+		defer resp.Body.Close()
+		said, err := io.ReadAll(resp.Body)
+		assert.NilError(t, err)
+		return resp.StatusCode, string(said)
+	}
+	for n := range 30 {
+		for _, step := range []struct {
+			method, path, body string
+			code               int
+		}{
+			{"POST", "/networks/create", `{"Name":"net"}`, 201},
+			{"GET", "/networks/net", "", 200},
+			{"POST", "/volumes/create", `{"Name":"vol"}`, 201},
+			{"GET", "/volumes/vol", "", 200},
+			{"POST", "/images/busybox/tag?repo=new&tag=x", "", 201},
+			{"POST", "/containers/create?name=web", `{"Image":"new:x","HostConfig":{"NetworkMode":"net","Binds":["vol:/v"]}}`, 201},
+			{"GET", "/containers/web/json", "", 200},
+			{"POST", "/containers/web/rename?name=db", "", 204},
+			{"POST", "/containers/create?name=web", `{"Image":"new:x"}`, 201},
+			{"DELETE", "/containers/db", "", 204},
+			{"POST", "/containers/web/rename?name=db", "", 204},
+			{"DELETE", "/containers/db", "", 204},
+			{"DELETE", "/images/new:x", "", 200},
+			{"DELETE", "/volumes/vol", "", 204},
+			{"DELETE", "/networks/net", "", 204},
+		} {
+			code, said := next(step.method, step.path, step.body)
+			assert.Equal(t, code, step.code, "round %d, %s %s: %s", n, step.method, step.path, said)
+		}
+	}
+	code, said := next("GET", "/containers/web/json", "")
+	assert.Equal(t, code, 404, said)
 }
 
 // everyVerb runs the verbs on one running container, from an endpoint.

@@ -33,6 +33,8 @@ type Route struct {
 	When func(*http.Request) bool
 	// Live answers may last as long as the client wants, and end as soon as the server stops.
 	Live bool
+	// Foreign answers rest on what others say, a registry, and not on what this host knows.
+	Foreign bool
 }
 
 // Get makes a route that any host answers.
@@ -77,6 +79,12 @@ func (r Route) Only(when func(*http.Request) bool) Route {
 // Lasting returns the route as Live.
 func (r Route) Lasting() Route {
 	r.Live = true
+	return r
+}
+
+// OfOthers returns the route as Foreign.
+func (r Route) OfOthers() Route {
+	r.Foreign = true
 	return r
 }
 

@@ -31,7 +31,7 @@ func asked(r *http.Request) string {
 
 // handler wraps a route's handler in what every request goes through, in this order.
 func (s *Server) handler(rt router.Route) http.Handler {
-	h := s.forwarding(rt, rt.Handler)
+	h := s.presented(rt, s.forwarding(rt, rt.Handler))
 	h = s.authenticated(h)
 	h = s.versioned(h)
 	if rt.Live {

@@ -52,6 +52,8 @@ type Config struct {
 	Cgroup2 bool
 	// Forwarder finds owners; nil: everything is home.
 	Forwarder Forwarder
+	// Present has refusals rest on what the fleet knows; nil: this host knows it all.
+	Present Present
 	// Authenticator tells who asks; nil: everybody is the administrator, as behind a unix socket.
 	Authenticator Authenticator
 	// Log; nil: none.

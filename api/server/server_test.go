@@ -8,12 +8,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/backend"
 	"github.com/docker/docker/api/types/container"
 	dockersystem "github.com/docker/docker/api/types/system"
 	"go.uber.org/zap"
@@ -338,4 +340,53 @@ func TestSilentClientsAreCutOff(t *testing.T) {
 	cancel()
 	assert.NilError(t, <-done)
 	assert.NilError(t, <-done)
+}
+
+// lagging is a host that has not heard of the newest yet.
+type lagging struct {
+	news  bool
+	asked int
+}
+
+func (l *lagging) Attempt(ctx context.Context) (context.Context, func() bool) {
+	return ctx, func() bool { l.asked++; return l.news }
+}
+
+// A create at one endpoint right after a pull at another was answered "No such image", although it had been pulled.
+func TestARefusalIsOfWhatIsKnownNow(t *testing.T) {
+	missing := errdefs.ErrNotFound.WithMessage("No such image: new:latest")
+	for _, c := range []struct {
+		name         string
+		body         string
+		news         bool
+		first        error
+		code         int
+		tried, asked int
+	}{
+		{"not there a moment ago", `{"Image":"new"}`, true, missing, http.StatusCreated, 2, 1},
+		{"there a moment ago", `{"Image":"new"}`, true, errdefs.ErrConflict.WithMessage("the name is in use"), http.StatusCreated, 2, 1},
+		{"not there", `{"Image":"new"}`, false, missing, http.StatusNotFound, 1, 1},
+		{"not for what is known", `{"Image":"new"}`, true, errdefs.ErrUnavailable.WithMessage("later"), http.StatusServiceUnavailable, 1, 0},
+		{"content", `{"Image":"new","Labels":{"x":"` + strings.Repeat("x", maxRemembered) + `"}}`, true, missing, http.StatusNotFound, 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, l, tried := newFakes(), &lagging{news: c.news}, 0
+			f.containers.create = func(req backend.ContainerCreateConfig) (container.CreateResponse, error) {
+				assert.Equal(t, req.Config.Image, "new")
+				if tried++; tried == 1 {
+					return container.CreateResponse{}, c.first
+				}
+				return container.CreateResponse{ID: "x"}, nil
+			}
+			cfg := f.config()
+			cfg.Present = l
+			w := newRecorder()
+			r := httptest.NewRequest("POST", "/containers/create", strings.NewReader(c.body))
+			r.Header.Set("Content-Type", "application/json")
+			New(cfg).ServeHTTP(w, r)
+			assert.Equal(t, w.Code, c.code, w.Body)
+			assert.Equal(t, tried, c.tried)
+			assert.Equal(t, l.asked, c.asked)
+		})
+	}
 }

@@ -187,7 +187,7 @@ func (d *daemon) buildHost(ctx context.Context, o options) error {
 	cfg := server.Config{
 		Containers: d.containers, Exec: d.containers, Images: d.images, Networks: engine.NewConnections(d.networks, d.containers, peers{d.fleet.forwarder}), Volumes: d.volumes,
 		System: d.system, Hosts: d.hosts, Names: d.namesAdmin, Version: version, Log: d.log.Named("api"),
-		Forwarder: owners{view: d.store.View(), host: d.host, to: d.fleet.forwarder}, Debug: o.debug,
+		Forwarder: owners{view: d.store.View(), host: d.host, to: d.fleet.forwarder}, Debug: o.debug, Present: present{d.store},
 	}
 	d.api = server.New(cfg)
 	d.peers, d.forwarded = forwarded(cfg, d.fleet, d.containers, d.images, d.volumes)

@@ -54,3 +54,19 @@ func (r owners) execOwner(id nereid.ExecID) nereid.Host {
 func (r owners) Forward(w http.ResponseWriter, req *http.Request, to nereid.Host) error {
 	return r.to.Forward(w, req, to)
 }
+
+// present lets refusals rest on what the state's servers have agreed on.
+type present struct{ store *state.Store }
+
+// Attempt implements server.Present.
+func (p present) Attempt(ctx context.Context) (context.Context, func() bool) {
+	began := p.store.View().Revision()
+	ctx, attempt := state.WithAttempt(ctx)
+	return ctx, func() bool {
+		if attempt.Changed() {
+			return false
+		}
+		p.store.Present(ctx)
+		return p.store.View().Revision() > began
+	}
+}

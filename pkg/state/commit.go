@@ -29,6 +29,7 @@ func (s *Store) Commit(ctx context.Context, ops ...Op) (Revision, error) {
 	if err := s.hasLeader(ctx); err != nil {
 		return 0, err
 	}
+	noteAttempt(ctx)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
 	ctx, span := trace.Start(ctx, "commit")

@@ -69,6 +69,9 @@ func (s *Store) watch(ctx context.Context) error {
 			return err
 		}
 		s.learn(resp.Events)
+		if resp.IsProgressNotify() {
+			s.view.learn(Revision(resp.Header.Revision), nil)
+		}
 	}
 	return cmp.Or(ctx.Err(), errors.New("the watch ended"))
 }

@@ -17,15 +17,15 @@ func Routes(b Backend) []router.Route {
 	h := handlers{backend: b, fetch: http.DefaultClient}
 	return []router.Route{
 		router.Get("/images/json", h.list),
-		router.Get("/images/search", h.search),
+		router.Get("/images/search", h.search).OfOthers(),
 		router.Get("/images/get", h.save),
 		router.Get("/images/{name:.*}/get", h.save),
 		router.Get("/images/{name:.*}/history", h.history),
 		router.Get("/images/{name:.*}/json", h.inspect),
-		router.Get("/distribution/{name:.*}/json", h.distribution),
+		router.Get("/distribution/{name:.*}/json", h.distribution).OfOthers(),
 
 		router.Post("/images/load", h.load),
-		router.Post("/images/create", h.create),
+		router.Post("/images/create", h.create).OfOthers(),
 		router.Post("/images/{name:.*}/push", h.push),
 		router.Post("/images/{name:.*}/tag", h.tag),
 		router.Post("/images/prune", h.prune),

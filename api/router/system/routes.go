@@ -32,7 +32,7 @@ func Routes(b Backend) []router.Route {
 		router.Get("/version", h.version),
 		router.Get("/system/df", h.diskUsage),
 
-		router.Post("/auth", h.auth),
+		router.Post("/auth", h.auth).OfOthers(),
 	}
 }
 
