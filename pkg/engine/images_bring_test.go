@@ -295,31 +295,54 @@ func TestBringOutlastsACut(t *testing.T) {
 	assert.DeepEqual(t, ranges, []string{"", fmt.Sprintf("bytes=%d-%d", cut, img.Layers[0].Size-1)})
 }
 
-// TestBringGoesRoundTheSilent: who does not go on sending is left for another host.
-func TestBringGoesRoundTheSilent(t *testing.T) {
-	f := newImageFleet(t, 3)
-	id := f.hosts[0].put(t, imagetest.Image(t, 1, nil, [2]string{"f", "x"}), "app:1")
-	assert.NilError(t, f.hosts[1].bring(id))
-	img, _ := f.hosts[0].State.View().Image(nereid.Admin, id)
-	var asked []string
-	f.meddle = func(r *http.Request) *http.Response {
-		if !strings.HasSuffix(r.URL.Path, img.Layers[0].Digest.String()) {
-			return nil
-		}
-		if asked = append(asked, r.URL.Host); len(asked) > 1 {
-			return nil
-		}
-		body, w := io.Pipe()
-		context.AfterFunc(r.Context(), func() { w.CloseWithError(r.Context().Err()) })
-		return &http.Response{StatusCode: http.StatusOK, ContentLength: img.Layers[0].Size, Header: http.Header{}, Body: body, Request: r}
+// TestBringGoesRoundTheSlow: who does not go on sending, or sends next to nothing, is left for another host.
+func TestBringGoesRoundTheSlow(t *testing.T) {
+	for name, sends := range map[string]func(w io.Writer, blob []byte){
+		"silent": func(io.Writer, []byte) {},
+		"trickling": func(w io.Writer, blob []byte) {
+			for _, b := range blob {
+				if _, err := w.Write([]byte{b}); err != nil {
+					return
+				}
+				<-time.After(10 * time.Millisecond)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newImageFleet(t, 3)
+			id := f.hosts[0].put(t, imagetest.Image(t, 1, nil, [2]string{"f", incompressible(1 << 20)}), "app:1")
+			assert.NilError(t, f.hosts[1].bring(id))
+			img, _ := f.hosts[0].State.View().Image(nereid.Admin, id)
+			var asked []string
+			f.meddle = func(r *http.Request) *http.Response {
+				if !strings.HasSuffix(r.URL.Path, img.Layers[0].Digest.String()) {
+					return nil
+				}
+				if asked = append(asked, r.URL.Host); len(asked) > 1 {
+					return nil
+				}
+				resp, err := f.tr.RoundTrip(r.Clone(context.WithoutCancel(r.Context())))
+				assert.NilError(t, err)
+				blob, err := io.ReadAll(resp.Body)
+				assert.NilError(t, err)
+				assert.NilError(t, resp.Body.Close())
+				var w *io.PipeWriter
+				resp.Body, w = io.Pipe()
+				context.AfterFunc(r.Context(), func() { w.CloseWithError(r.Context().Err()) })
+				go sends(w, blob)
+				return resp
+			}
+			from := newSources(f.hosts[2].Images, img)
+			from.silence, from.trickleTime = time.Second, 2*time.Second
+			ctx, cancel := context.WithTimeout(f.hosts[2].ctx, time.Minute)
+			defer cancel()
+			held, err := f.hosts[2].fromAnywhere(ctx, img, from)
+			assert.NilError(t, err)
+			held.Release()
+			assert.Equal(t, len(asked), 2)
+			assert.Check(t, asked[0] != asked[1], asked)
+		})
 	}
-	from := newSources(f.hosts[2].Images, img)
-	from.silence = time.Second
-	held, err := f.hosts[2].fromAnywhere(f.hosts[2].ctx, img, from)
-	assert.NilError(t, err)
-	held.Release()
-	assert.Equal(t, len(asked), 2)
-	assert.Check(t, asked[0] != asked[1], asked)
 }
 
 // TestBringGoesRoundTheDead: hosts that do not answer are passed over; when no host is left the error says it all.

@@ -29,6 +29,10 @@ const (
 	busyTime = time.Minute
 	// silence ends what a host is asked for that sends nothing: it may hang, or be dead without anybody knowing.
 	silence = 15 * time.Second
+	// trickle is too little for a host to send in trickleTime of waiting for it: a way that loses most packets, or a disk
+	// that fails, would keep an image for hours from a host that another could give it to.
+	trickle     = 64 << 10
+	trickleTime = 2 * silence
 	// A host that answered is asked again when it is cut off or not reached, every againEvery for lossTime: hosts under
 	// load are taken for dead now and then, and come back in a moment. One that was cut off maxCuts times is not.
 	againEvery = time.Second
@@ -49,7 +53,7 @@ type sources struct {
 	account nereid.Account
 	id      nereid.ImageID
 
-	silence time.Duration
+	silence, trickleTime time.Duration
 
 	mu       sync.Mutex
 	told     map[string][]nereid.Host // who was given a blob, by its path
@@ -69,7 +73,7 @@ type failure struct {
 
 func newSources(i *Images, img *state.Image) *sources {
 	return &sources{
-		images: i, account: img.Account, id: img.ID, silence: silence,
+		images: i, account: img.Account, id: img.ID, silence: silence, trickleTime: trickleTime,
 		told: map[string][]nereid.Host{}, gave: map[string]nereid.Host{},
 		answered: map[nereid.Host]time.Time{}, failed: map[nereid.Host]*failure{},
 	}
@@ -130,11 +134,12 @@ func (s *sources) askAll(r *http.Request, img *state.Image) (_ *http.Response, b
 	}
 }
 
-// next chooses one of the hosts that were not asked yet, by chance. When it is none, soon tells whether there may be one
-// in a moment.
+// next chooses one of the hosts that were not asked yet, by chance, and those that failed last. When it is none, soon tells
+// whether there may be one in a moment.
 func (s *sources) next(path string, img *state.Image, asked map[nereid.Host]bool) (_ nereid.Host, soon bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var failed []nereid.Host
 	for _, hosts := range [][]nereid.Host{s.told[path], img.Hosts} {
 		var may []nereid.Host
 		for _, h := range hosts {
@@ -142,6 +147,8 @@ func (s *sources) next(path string, img *state.Image, asked map[nereid.Host]bool
 				continue
 			}
 			switch now, later := s.mayLocked(h, time.Now()); {
+			case now && s.failed[h] != nil:
+				failed = append(failed, h)
 			case now:
 				may = append(may, h)
 			case later:
@@ -151,6 +158,9 @@ func (s *sources) next(path string, img *state.Image, asked map[nereid.Host]bool
 		if len(may) > 0 {
 			return may[rand.IntN(len(may))], false
 		}
+	}
+	if len(failed) > 0 {
+		return failed[rand.IntN(len(failed))], false
 	}
 	return "", soon
 }
@@ -198,13 +208,20 @@ type sourceBody struct {
 	request *http.Request
 	silent  *time.Timer
 	cancel  context.CancelCauseFunc
+
+	waited time.Duration // for the last bytes that were counted
+	got    int
 }
 
 // Read implements io.Reader.
 func (b *sourceBody) Read(p []byte) (int, error) {
+	began := time.Now()
 	b.silent.Reset(b.from.silence)
 	n, err := b.ReadCloser.Read(p)
 	b.silent.Stop()
+	if err == nil {
+		err = b.trickles(n, time.Since(began))
+	}
 	switch {
 	case errors.Is(err, io.EOF):
 		b.from.whole(b.request.URL.Path, b.host)
@@ -212,6 +229,18 @@ func (b *sourceBody) Read(p []byte) (int, error) {
 		b.from.fail(b.host, err, cut)
 	}
 	return n, err
+}
+
+// trickles counts what came, and how long it was waited for. It is an error when that is too little.
+func (b *sourceBody) trickles(n int, waited time.Duration) error {
+	b.got, b.waited = b.got+n, b.waited+waited
+	switch {
+	case b.got >= trickle:
+		b.got, b.waited = 0, 0
+	case b.waited >= b.from.trickleTime:
+		return fmt.Errorf("it sent %d bytes in %s", b.got, b.waited.Round(time.Second))
+	}
+	return nil
 }
 
 // Close implements io.Closer.
