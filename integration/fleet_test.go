@@ -340,6 +340,15 @@ func TestFleetWithoutQuorum(t *testing.T) {
 		{name: "logs", args: "logs here", out: "hello"},
 		{name: "version", args: "version -f {{.Server.APIVersion}}", out: "1.51"},
 	})
+	for _, args := range []string{
+		"pause here", "stop -t 0 here", "restart -t 0 here", "kill here", "rm -f here", "rename here there", "update --memory 64m here", "exec here true", "stop -t 0 here",
+	} {
+		began := time.Now()
+		r := h1.Try(t, split(args)...)
+		assert.Check(t, r.Code != 0 && strings.Contains(r.Combined(), "most of its servers do not answer"), "%s: %s", args, r.Combined())
+		assert.Check(t, time.Since(began) < 10*time.Second, "%s took %v", args, time.Since(began))
+	}
+	assert.Equal(t, h1.Docker(t, "inspect", "-f", "{{.State.Status}}", "here"), "running")
 	h1.Kill9(t)
 	assert.NilError(t, h1.Launch(t))
 	fleetwide(t, "a daemon that starts now says what it waits for", func() bool {
@@ -350,6 +359,7 @@ func TestFleetWithoutQuorum(t *testing.T) {
 	f.Hosts[1].Start(t)
 	fleetwide(t, "the one that waited goes on", h1.Answers)
 	fleetwide(t, "two of three write again", func() bool { return h1.Try(t, "create", "busybox").Code == 0 })
+	assert.Equal(t, h1.Docker(t, "exec", "here", "echo", "hi"), "hi", "what could not be recorded was not done")
 
 	// Two of three are gone for good: the last one goes on alone, and takes others again.
 	f.KillHost(t, f.Hosts[1])

@@ -56,7 +56,7 @@ func (c *Connections) Connect(ctx context.Context, ref string, opts networktypes
 	if cfg == nil {
 		cfg = &networktypes.EndpointSettings{}
 	}
-	return c.containers.locked(ctx, r, func(r *state.Container) error {
+	return c.containers.asked(ctx, r, func(r *state.Container) error {
 		if err := connectable(r); err != nil {
 			return err
 		}
@@ -256,7 +256,7 @@ func (c *Connections) Disconnect(ctx context.Context, ref string, opts networkty
 	if r.Host != c.Host {
 		return c.pass(ctx, r, ref, "disconnect", opts)
 	}
-	return c.containers.locked(ctx, r, func(r *state.Container) error {
+	return c.containers.asked(ctx, r, func(r *state.Container) error {
 		record, err := c.State.View().FindNetwork(account, ref)
 		if err != nil && r.State.Running() && !opts.Force {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/docker/docker/pkg/sysinfo"
 	"go.uber.org/zap"
@@ -96,6 +97,34 @@ func (c *Containers) locked(ctx context.Context, r *state.Container, do func(*st
 		return err
 	}
 	defer unlock()
+	return c.holding(r, do)
+}
+
+// askPause is how long a lock is waited for before a look whether who has it waits for the state.
+const askPause = 5 * time.Second
+
+// asked is locked for what a user asks for. While the state cannot be changed it fails, and soon: nothing is done that could
+// not be recorded, and nobody waits behind an end that cannot be.
+func (c *Containers) asked(ctx context.Context, r *state.Container, do func(*state.Container) error) error {
+	for {
+		if err := c.State.Writable(ctx); err != nil {
+			return err
+		}
+		waiting, cancel := context.WithTimeout(ctx, askPause)
+		unlock, err := c.locks.lock(waiting, keyOf(r))
+		cancel()
+		if err == nil {
+			defer unlock()
+			return c.holding(r, do)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// holding does something with a container as it is. Its lock is held.
+func (c *Containers) holding(r *state.Container, do func(*state.Container) error) error {
 	now, ok := c.State.View().Container(r.Account, r.ID)
 	if !ok {
 		return errNoSuchContainer(string(r.ID))

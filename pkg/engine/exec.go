@@ -195,7 +195,7 @@ func (c *Containers) pausedMeanwhile(ctx context.Context, r *state.Container, fa
 	if failure == nil {
 		return nil
 	}
-	_ = c.locked(ctx, r, func(now *state.Container) error { // behind a pause under way; one that is gone is not paused
+	_ = c.asked(ctx, r, func(now *state.Container) error { // behind a pause under way; one that is gone is not paused
 		if now.State.Status == state.StatusPaused {
 			paused = execable(now, string(now.ID))
 		}

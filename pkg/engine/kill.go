@@ -56,8 +56,11 @@ func (c *Containers) kill(ctx context.Context, r *state.Container) error {
 	ctx, cancel := work(ctx)
 	defer cancel()
 	r, sendErr := c.signalled(ctx, r, syscall.SIGKILL, false)
-	if errdefs.IsNotFound(sendErr) {
+	switch {
+	case errdefs.IsNotFound(sendErr):
 		return nil
+	case errdefs.IsUnavailable(sendErr):
+		return sendErr
 	}
 	if c.awaitEnd(ctx, r, killWait) == nil {
 		return nil
@@ -85,7 +88,7 @@ func (c *Containers) killDirectly(ctx context.Context, r *state.Container) error
 // returns the container as it was then: the run whose end the signal is meant to bring.
 func (c *Containers) signalled(ctx context.Context, r *state.Container, sig syscall.Signal, stopping bool) (*state.Container, error) {
 	run := r
-	err := c.locked(ctx, r, func(now *state.Container) error {
+	err := c.asked(ctx, r, func(now *state.Container) error {
 		if !continues(r, now) {
 			return errNotRunning(r.ID)
 		}

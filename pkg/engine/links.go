@@ -139,7 +139,7 @@ func (c *Containers) unlink(ctx context.Context, ref string) error {
 	if c.elsewhere(r.Host) {
 		return c.ask(ctx, r.Host, http.MethodDelete, "/containers"+name+"?link=1", nil)
 	}
-	return c.locked(ctx, r, func(old *state.Container) error {
+	return c.asked(ctx, r, func(old *state.Container) error {
 		ctx, cancel := work(ctx)
 		defer cancel()
 		next, err := c.transit(ctx, keyOf(old), func(r *state.Container) ([]state.Op, error) {

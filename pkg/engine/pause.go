@@ -5,6 +5,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/events"
+	"go.uber.org/zap"
 
 	"github.com/nereid-paas/nereid/pkg/state"
 )
@@ -15,7 +16,7 @@ func (c *Containers) Pause(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	return c.locked(ctx, r, func(r *state.Container) error {
+	return c.asked(ctx, r, func(r *state.Container) error {
 		switch r.State.Status {
 		case state.StatusPaused:
 			return errConflict("Container %s is already paused", r.ID)
@@ -34,8 +35,14 @@ func (c *Containers) Pause(ctx context.Context, ref string) error {
 			return errInternal("cannot pause container %s: %s", r.ID, err)
 		}
 		err := c.become(ctx, r, state.StatusPaused, events.ActionPause)
+		if err != nil {
+			if err := c.Runtime.Resume(ctx, keyOf(r)); err != nil {
+				c.logger(keyOf(r)).Error("container not resumed after a pause that was not recorded", zap.Error(err))
+			}
+			return err
+		}
 		c.health.replace(keyOf(r), nil)
-		return err
+		return nil
 	})
 }
 
@@ -45,7 +52,7 @@ func (c *Containers) Unpause(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	return c.locked(ctx, r, func(r *state.Container) error {
+	return c.asked(ctx, r, func(r *state.Container) error {
 		if r.State.Status != state.StatusPaused {
 			return errInternal("Container %s is not paused", r.ID)
 		}

@@ -83,7 +83,7 @@ func (c *Containers) tryRemove(ctx context.Context, r *state.Container, opts bac
 			return nil, err
 		}
 	}
-	err = c.locked(ctx, r, func(now *state.Container) error {
+	err = c.asked(ctx, r, func(now *state.Container) error {
 		if up(now) {
 			started = now
 			return errStillUp(now)

@@ -19,7 +19,7 @@ func (c *Containers) Rename(ctx context.Context, ref, name string) error {
 	if err != nil {
 		return err
 	}
-	return c.locked(ctx, r, func(r *state.Container) error { return c.rename(ctx, r, name) })
+	return c.asked(ctx, r, func(r *state.Container) error { return c.rename(ctx, r, name) })
 }
 
 func (c *Containers) rename(ctx context.Context, r *state.Container, name string) error {

@@ -36,7 +36,7 @@ func (c *Containers) Start(ctx context.Context, ref string) error {
 func (c *Containers) settled(ctx context.Context, r *state.Container, do func(*state.Container) error) error {
 	for {
 		var ending <-chan struct{}
-		err := c.locked(ctx, r, func(r *state.Container) error {
+		err := c.asked(ctx, r, func(r *state.Container) error {
 			if ending = c.live.of(keyOf(r)).abandoned; ending != nil {
 				return nil
 			}

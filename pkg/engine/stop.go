@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/moby/sys/signal"
@@ -31,7 +33,7 @@ func (c *Containers) Stop(ctx context.Context, ref string, opts container.StopOp
 		return errNotModified("container is already stopped")
 	}
 	if err := c.stop(ctx, r, opts); err != nil {
-		return errInternal("cannot stop container: %s: %s", ref, err)
+		return cannot(err, "cannot stop container: "+ref)
 	}
 	return nil
 }
@@ -48,6 +50,9 @@ func (c *Containers) stop(ctx context.Context, r *state.Container, opts containe
 		return nil
 	}
 	r, sendErr := c.signalled(ctx, r, sig, true)
+	if errdefs.IsUnavailable(sendErr) {
+		return sendErr
+	}
 	if sendErr != nil && grace > 0 {
 		grace = unsentWait
 	}
@@ -99,7 +104,7 @@ func stopSignal(cfg *container.Config) syscall.Signal {
 func (c *Containers) stopFailed(ctx context.Context, r *state.Container) {
 	ctx, cancel := work(ctx)
 	defer cancel()
-	_ = c.locked(ctx, r, func(now *state.Container) error {
+	_ = c.asked(ctx, r, func(now *state.Container) error {
 		c.live.of(keyOf(now)).stopping = false
 		return nil
 	})
@@ -112,17 +117,17 @@ func (c *Containers) Restart(ctx context.Context, ref string, opts container.Sto
 		return err
 	}
 	if err := c.restart(context.WithoutCancel(ctx), r, opts); err != nil {
-		return errInternal("Cannot restart container %s: %s", ref, err)
+		return cannot(err, "Cannot restart container "+ref)
 	}
 	return nil
 }
 
 func (c *Containers) restart(ctx context.Context, r *state.Container, opts container.StopOptions) error {
 	if up(r) {
-		if err := c.renewing(ctx, r, true); err != nil {
+		if err := c.asked(ctx, r, c.renewing(true)); err != nil {
 			return err
 		}
-		defer func() { _ = c.renewing(ctx, r, false) }()
+		defer c.renewed(ctx, r)
 		if err := c.stop(ctx, r, opts); err != nil {
 			return err
 		}
@@ -141,9 +146,24 @@ func (c *Containers) restart(ctx context.Context, r *state.Container, opts conta
 }
 
 // renewing notes that a restart has stopped the container, or not any more.
-func (c *Containers) renewing(ctx context.Context, r *state.Container, on bool) error {
-	return c.locked(ctx, r, func(r *state.Container) error {
+func (c *Containers) renewing(on bool) func(*state.Container) error {
+	return func(r *state.Container) error {
 		c.live.of(keyOf(r)).renewing = on
 		return nil
-	})
+	}
+}
+
+// renewed takes back what renewing noted; behind an end that cannot be recorded nobody waits for it.
+func (c *Containers) renewed(ctx context.Context, r *state.Container) {
+	if errdefs.IsUnavailable(c.asked(ctx, r, c.renewing(false))) {
+		c.later.after(0, func(ctx context.Context) { _ = c.locked(ctx, r, c.renewing(false)) })
+	}
+}
+
+// cannot words the failure of a stop or restart as Docker does. It is an internal error, unless it is to be tried again.
+func cannot(err error, what string) error {
+	if errdefs.IsUnavailable(err) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return errInternal("%s: %s", what, err)
 }

@@ -25,7 +25,7 @@ func (c *Containers) Update(ctx context.Context, ref string, cfg container.Updat
 	if err != nil {
 		return answer, err
 	}
-	err = c.locked(ctx, r, func(r *state.Container) error {
+	err = c.asked(ctx, r, func(r *state.Container) error {
 		if err := c.update(ctx, r, hc); err != nil {
 			return fmt.Errorf("Cannot update container %s: %w", r.ID, err)
 		}

@@ -34,6 +34,21 @@ var errNoQuorum = errdefs.ErrUnavailable.WithMessage("the state of the fleet can
 // quorumPatience is how long a write waits for a leader: an election takes one to two seconds.
 const quorumPatience = 4 * time.Second
 
+// Writable tells, after a while at most, whether the state can be changed as far as this host knows: its servers have a leader.
+// errdefs.ErrUnavailable: it cannot.
+func (s *Store) Writable(ctx context.Context) error {
+	late := time.Now().Add(quorumPatience)
+	for s.member == nil && s.mute.Load() {
+		if time.Now().After(late) {
+			return errNoQuorum
+		}
+		if pause(ctx, rewatchFirst); ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return s.hasLeader(ctx)
+}
+
 // hasLeader waits a while for the cluster to have a leader.
 func (s *Store) hasLeader(ctx context.Context) error {
 	if s.member == nil {

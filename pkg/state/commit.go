@@ -26,7 +26,7 @@ func (s *Store) Commit(ctx context.Context, ops ...Op) (Revision, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if err := s.hasLeader(ctx); err != nil {
+	if err := s.Writable(ctx); err != nil {
 		return 0, err
 	}
 	noteAttempt(ctx)

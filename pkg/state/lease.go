@@ -72,7 +72,9 @@ func (s *Store) grantLease(ctx context.Context) error {
 // keepLease renews the lease until the context ends, and takes a new one when it was lost.
 func (s *Store) keepLease(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := s.renewLease(ctx); err != nil && ctx.Err() == nil {
+		err := s.renewLease(ctx)
+		s.mute.Store(err != nil)
+		if err != nil && ctx.Err() == nil {
 			s.log.Warn("lease of the host was not renewed; trying again", zap.Error(err))
 			pause(ctx, rewatchMax)
 			continue
@@ -104,6 +106,6 @@ func (s *Store) rewriteHost(ctx context.Context) error {
 	if host == nil {
 		return nil
 	}
-	_, err := s.Commit(ctx, Put(host.Clone()))
+	_, err := s.commit(ctx, []Op{Put(host.Clone())}) // whatever Writable says: it is this that finds out
 	return err
 }

@@ -35,7 +35,7 @@ const presentTimeout = time.Second
 // Present brings the view up to what the servers have agreed on by now: they are asked, and what was committed before
 // the call is shown after it. Without an answer in a second the view stays as it is.
 func (s *Store) Present(ctx context.Context) {
-	if s.member != nil && s.member.etcd.Server.Leader() == 0 {
+	if s.mute.Load() || s.member != nil && s.member.etcd.Server.Leader() == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, presentTimeout)

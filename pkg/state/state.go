@@ -124,6 +124,8 @@ type Store struct {
 	lease  lease
 	// compacted is the newest revision this process has compacted at.
 	compacted atomic.Int64
+	// mute: the servers did not answer when the lease was last renewed.
+	mute atomic.Bool
 }
 
 // requestTimeout bounds one request to etcd. A single member answers in a millisecond; a cluster that elects a leader
