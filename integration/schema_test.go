@@ -348,7 +348,7 @@ func askExec(a *asker) {
 	}
 	a.ask(200, "GET /exec/"+plain+"/json").into(a.t, &done)
 	assert.Check(a.t, done.ExitCode != nil && *done.ExitCode == 4 && !done.Running)
-	a.ask(409, "POST /exec/"+plain+"/start", object{})
+	a.ask(409, "POST /exec/"+plain+"/start", object{"Detach": true}) // who attaches hears so on the stream
 	a.ask(200, "POST /exec/"+exec(object{"Cmd": []string{"echo", "hi"}, "AttachStdout": true})+"/start", object{})
 
 	tty := exec(object{"Cmd": []string{"sleep", "600"}, "Tty": true, "Privileged": true, "DetachKeys": "ctrl-a"})

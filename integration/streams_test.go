@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -136,11 +137,17 @@ func sayAndHangUp(t *testing.T, h *lab.Host, name, words string) {
 	defer conn.Close()
 	assert.NilError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	fmt.Fprintf(conn, "POST /containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\n"+
-		"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n%s", name, words)
+		"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n", name)
+	answer := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(answer, nil)
+	assert.NilError(t, err)
+	defer resp.Body.Close()
+	assert.Equal(t, resp.StatusCode, http.StatusSwitchingProtocols)
+	_, err = io.WriteString(conn, words)
+	assert.NilError(t, err)
 	assert.NilError(t, conn.(*net.UnixConn).CloseWrite())
-	answer, err := io.ReadAll(conn)
-	assert.NilError(t, err, "%q", answer)
-	assert.Assert(t, strings.HasPrefix(string(answer), "HTTP/1.1 101"), "%q", answer)
+	rest, err := io.ReadAll(answer)
+	assert.NilError(t, err, "%q", rest)
 }
 
 func TestLogs(t *testing.T) {
