@@ -140,7 +140,10 @@ func (v *Volumes) findOrNew(a nereid.Account, opts apivolume.CreateOptions) (*st
 		return nil, nil, volumeError("create", opts.Name, err)
 	}
 	if r, ok := v.State.View().Volume(a, opts.Name); ok {
-		return r, nil, nil
+		return r, nil, nil // as it is, whatever options were given with it
+	}
+	if err := v.Volumes.Check(opts.DriverOpts); err != nil {
+		return nil, nil, volumeError("create", opts.Name, err)
 	}
 	_, anonymous := opts.Labels[anonymousLabel]
 	r := &state.Volume{
@@ -174,7 +177,7 @@ func (v *Volumes) check(opts apivolume.CreateOptions) error {
 	case len(n) > maxVolumeName:
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("volume name is too long, names should be at most %d characters", maxVolumeName))
 	}
-	return v.Volumes.Check(opts.DriverOpts)
+	return nil
 }
 
 // randomVolumeName names an anonymous volume: 64 hex digits.

@@ -108,7 +108,7 @@ func TestVolumeCreate(t *testing.T) {
 	assert.Equal(t, v.Mountpoint, filepath.Join(r.DataRoot, "volumes/admin/data/_data"))
 	assert.DeepEqual(t, v.Labels, map[string]string{"a": "b"})
 
-	again := r.create(apivolume.CreateOptions{Name: "data", Labels: map[string]string{"other": ""}})
+	again := r.create(apivolume.CreateOptions{Name: "data", Labels: map[string]string{"other": ""}, DriverOpts: map[string]string{"color": "blue"}})
 	assert.DeepEqual(t, again, v)
 	anonymous := r.create(apivolume.CreateOptions{})
 	assert.Equal(t, len(anonymous.Name), 64)
