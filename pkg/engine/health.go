@@ -92,10 +92,11 @@ func judge(old *container.Health, check *container.HealthConfig, result *contain
 }
 
 // probeInterval is the pause before the next probe: shorter while the container is within its start period and was
-// never healthy.
+// never healthy. It is never below what a create may ask for: an image may ask for any, and an instant or less has no
+// half to spread probes over.
 func probeInterval(h *container.Health, check *container.HealthConfig, ran time.Duration) time.Duration {
 	if ran < check.StartPeriod && (h == nil || h.Status == container.Starting) {
-		return orElse(check.StartInterval, defaultStartInterval)
+		return max(orElse(check.StartInterval, defaultStartInterval), container.MinimumDuration)
 	}
-	return orElse(check.Interval, defaultProbeInterval)
+	return max(orElse(check.Interval, defaultProbeInterval), container.MinimumDuration)
 }

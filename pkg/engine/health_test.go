@@ -84,6 +84,8 @@ func TestProbeInterval(t *testing.T) {
 		"starting, asked":    {check: quick, h: starting, want: time.Second},
 		"healthy":            {check: quick, h: healthy, want: 7 * time.Second},
 		"start period ended": {check: quick, h: starting, ran: time.Minute, want: 7 * time.Second},
+		"an image's":         {check: container.HealthConfig{Interval: 1}, h: healthy, want: time.Millisecond},
+		"an image's, below":  {check: container.HealthConfig{StartPeriod: time.Minute, StartInterval: -1}, h: starting, want: time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, probeInterval(tc.h, &tc.check, tc.ran), tc.want) })
 	}
