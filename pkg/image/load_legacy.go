@@ -65,7 +65,7 @@ func (l *loader) legacy() ([]*Loaded, error) {
 // legacyImage walks from an image down to its first layer and makes today's configuration of what it finds.
 func (l *loader) legacyImage(id string) (*Loaded, error) {
 	var steps []*legacyImage
-	for at := id; at != ""; {
+	for at := id; at != "" || len(steps) == 0; {
 		if len(steps) == maxChain {
 			return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("image %s has more than %d layers", id, maxChain))
 		}
@@ -116,6 +116,9 @@ func (l *loader) legacyAssemble(top []byte, m *manifest, root ocispec.RootFS, hi
 	fields := map[string]any{}
 	if err := json.Unmarshal(top, &fields); err != nil {
 		return nil, invalid(err)
+	}
+	if fields == nil {
+		return nil, errdefs.ErrInvalidArgument.WithMessage("an image's json cannot be null")
 	}
 	for _, f := range legacyFields {
 		delete(fields, f)

@@ -123,7 +123,7 @@ func (l *loader) beside(target, chosen ocispec.Descriptor) ([]ocispec.Descriptor
 
 // runnable tells whether a manifest of an index is an image of a platform, and here.
 func (l *loader) runnable(d ocispec.Descriptor) bool {
-	return images.IsManifestType(d.MediaType) && d.Platform != nil && d.Platform.OS != "unknown" && l.has(blobPath(d))
+	return images.IsManifestType(d.MediaType) && d.Platform != nil && d.Platform.OS != "unknown" && l.holds(d)
 }
 
 // ours tells whether a runnable manifest is of an operating system that a host of a fleet can have.
@@ -209,7 +209,7 @@ func (l *loader) descend(d ocispec.Descriptor, depth int) (ocispec.Descriptor, [
 		return d, nil, noMatch(l.platform())
 	}
 	for _, m := range matches(doc.Manifests, l.platform()) {
-		if !l.has(blobPath(m)) {
+		if !l.holds(m) {
 			continue // a layout may hold some platforms of an index only
 		}
 		if found, raw, err := l.descend(m, depth-1); !errors.Is(err, errNoMatch) {
@@ -219,6 +219,12 @@ func (l *loader) descend(d ocispec.Descriptor, depth int) (ocispec.Descriptor, [
 	return d, nil, noMatch(l.platform())
 }
 
+// holds tells whether the layout has a blob. It has none whose digest is no digest.
+func (l *loader) holds(d ocispec.Descriptor) bool {
+	return d.Digest.Validate() == nil && l.has(blobPath(d))
+}
+
+// blobPath is where a layout has a blob. The digest must be valid.
 func blobPath(d ocispec.Descriptor) string {
 	return ocispec.ImageBlobsDir + "/" + d.Digest.Algorithm().String() + "/" + d.Digest.Encoded()
 }

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"gotest.tools/v3/assert"
 
@@ -224,6 +226,8 @@ func TestLoadRefusesBadArchives(t *testing.T) {
 		{"a configuration that leads out", entries(t, regular("manifest.json", `[{"Config":"../../etc/passwd","Layers":[]}]`)), "leads out of the archive"},
 		{"links in a circle", entries(t, item(`"0.tar","1.tar"`), config, link("0.tar", "1.tar"), link("1.tar", "0.tar")), "too many links"},
 		{"legacy in a circle", entries(t, regular("aa/json", `{"parent":"aa"}`), regular("repositories", `{"x":{"1":"aa"}}`)), "more than 128 layers"},
+		{"legacy without an id", entries(t, regular("repositories", `{"x":{"1":""}}`)), "open json: file does not exist"},
+		{"legacy that is null", entries(t, regular("aa/json", "null"), regular("aa/layer.tar", f.layers[0]), regular("repositories", `{"x":{"1":"aa"}}`)), "json cannot be null"},
 		{"a second image that is bad", entries(t, regular("manifest.json",
 			`[{"Config":"c.json","RepoTags":["app:1"],"Layers":["0.tar","1.tar"]},{"Config":"missing.json","Layers":[]}]`), config, l0, l1), "open missing.json"},
 		{"an OCI layout without its blobs", entries(t, regular("oci-layout", `{"imageLayoutVersion":"1.0.0"}`), regular("index.json",
@@ -362,6 +366,17 @@ func TestLoadOCILayout(t *testing.T) {
 				assert.NilError(t, err)
 			}
 		})
+	}
+}
+
+// TestLoadIndexOfNoDigests: an index's entries whose digests are none panicked rather than being passed over.
+func TestLoadIndexOfNoDigests(t *testing.T) {
+	for _, arch := range []string{"amd64", "riscv64"} {
+		index := `{"manifests":[{"mediaType":"` + ocispec.MediaTypeImageManifest + `","digest":"x","platform":{"os":"linux","architecture":"` + arch + `"}}]}`
+		d := digest.FromString(index)
+		_, err := newRig(t).load(bytes.NewReader(entries(t, regular("blobs/sha256/"+d.Encoded(), index), regular("index.json",
+			fmt.Sprintf(`{"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, ocispec.MediaTypeImageIndex, d, len(index))))))
+		assert.ErrorContains(t, err, "no matching manifest for linux/", "%s", arch)
 	}
 }
 
