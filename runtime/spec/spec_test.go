@@ -477,6 +477,7 @@ func TestRefused(t *testing.T) {
 		{"security", `invalid --security-opt 2: "fence=on"`, func(h *container.HostConfig) { h.SecurityOpt = []string{"fence=on"} }},
 		{"security form", `invalid --security-opt 1: "fence"`, func(h *container.HostConfig) { h.SecurityOpt = []string{"fence"} }},
 		{"seccomp", "Decoding seccomp profile failed", func(h *container.HostConfig) { h.SecurityOpt = []string{"seccomp={"} }},
+		{"a null in a seccomp profile", "null is no system call", func(h *container.HostConfig) { h.SecurityOpt = []string{`seccomp={"syscalls":[null]}`} }},
 		{"tmpfs", "Invalid tmpfs option", func(h *container.HostConfig) { h.Tmpfs = map[string]string{"/x": "nonsense"} }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
