@@ -3,6 +3,7 @@ package logs
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -140,11 +141,20 @@ var templateFuncs = template.FuncMap{
 	"truncate": truncate,
 }
 
-func pad(s string, before, after int) string {
+// maxTag is the longest tag, in bytes. Those of syslog have 32 and less; what a template makes is in memory as a whole, and
+// every user of the daemon pays for one that fills it.
+const maxTag = 64 << 10
+
+var errLongTag = fmt.Errorf("the tag is longer than %d bytes", maxTag)
+
+func pad(s string, before, after int) (string, error) {
 	if s == "" {
-		return s
+		return s, nil
 	}
-	return strings.Repeat(" ", before) + s + strings.Repeat(" ", after)
+	if before > maxTag || after > maxTag {
+		return "", errLongTag
+	}
+	return strings.Repeat(" ", before) + s + strings.Repeat(" ", after), nil
 }
 
 func truncate(s string, n int) string {
@@ -162,9 +172,19 @@ func renderTag(info Info, tag string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var b bytes.Buffer
+	var b tagBuffer
 	if err := t.Execute(&b, &info); err != nil {
 		return "", err
 	}
-	return b.String(), nil
+	return b.text.String(), nil
+}
+
+// tagBuffer takes no more than a tag.
+type tagBuffer struct{ text strings.Builder }
+
+func (b *tagBuffer) Write(p []byte) (int, error) {
+	if b.text.Len()+len(p) > maxTag {
+		return 0, errLongTag
+	}
+	return b.text.Write(p)
 }

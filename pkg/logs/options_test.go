@@ -48,6 +48,8 @@ func TestOpenRefusesBadValues(t *testing.T) {
 		{map[string]string{"compress": "true"}, "compress cannot be true when max-file is less than 2 or max-size is not set"},
 		{map[string]string{"labels-regex": "("}, "error parsing regexp: missing closing ): `(`"},
 		{map[string]string{"tag": "{{.Nope}}"}, `template: log-tag:1:2: executing "log-tag" at <.Nope>: can't evaluate field Nope in type *logs.Info`},
+		{map[string]string{"tag": `{{pad "x" 70000 0}}`}, `template: log-tag:1:2: executing "log-tag" at <pad "x" 70000 0>: error calling pad: the tag is longer than 65536 bytes`},
+		{map[string]string{"tag": `{{range 70000}}x{{end}}`}, "the tag is longer than 65536 bytes"},
 	} {
 		_, err := Open(JSONFile, filepath.Join(t.TempDir(), "log"), tc.opts)
 		assert.Error(t, err, tc.err)
