@@ -115,7 +115,9 @@ func (s *rootfsStore) chain(ctx context.Context, manifest ocispec.Descriptor) (d
 	if err != nil {
 		return "", fmt.Errorf("configuration of manifest %s: %w", manifest.Digest, err)
 	}
-	var config ocispec.Image
+	var config struct { // the rest is not read: images have more forms of it than OCI's
+		RootFS ocispec.RootFS `json:"rootfs"`
+	}
 	if err := json.Unmarshal(blob, &config); err != nil {
 		return "", fmt.Errorf("configuration of manifest %s: %w", manifest.Digest, err)
 	}

@@ -9,12 +9,18 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	"github.com/docker/docker/api/types/container"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
 
+	"github.com/nereid-paas/nereid/pkg/nereid"
 	"github.com/nereid-paas/nereid/runtime"
 )
 
@@ -288,4 +294,24 @@ func TestDiscardWithSomethingInThePlaceOfTheRootfs(t *testing.T) {
 	assert.NilError(t, g.rt.Discard(g.ctx, s.Key))
 	_, err = os.Lstat(dir)
 	assert.Assert(t, os.IsNotExist(err))
+}
+
+// TestImageWithACommandOfOneString: Docker takes a list or a string for Cmd, and so does load. Such an image could not be run.
+func TestImageWithACommandOfOneString(t *testing.T) {
+	g := newRig(t)
+	g.output("true") // unpacks the layers
+	ctx, done, err := g.rt.Client().WithLease(namespaces.WithNamespace(g.ctx, string(nereid.Admin)))
+	assert.NilError(t, err)
+	defer func() { assert.Check(t, done(ctx)) }()
+	whole, err := images.Manifest(ctx, g.rt.Client().ContentStore(), g.image, platforms.All)
+	assert.NilError(t, err)
+	diffs := []digest.Digest{whole.Layers[0].Digest, whole.Layers[1].Digest}
+	whole.Config, err = writeJSON(ctx, g.rt, ocispec.MediaTypeImageConfig, map[string]any{
+		"os": "linux", "architecture": "amd64", "config": map[string]string{"Cmd": "true"}, "rootfs": ocispec.RootFS{Type: "layers", DiffIDs: diffs},
+	}, nil)
+	assert.NilError(t, err)
+	odd, err := writeJSON(ctx, g.rt, ocispec.MediaTypeImageManifest, whole, nil)
+	assert.NilError(t, err)
+	out, _ := g.output("echo hi", func(s *runtime.Spec) { s.Image = odd })
+	assert.Equal(t, out, "hi\n")
 }
