@@ -20,7 +20,7 @@ type answer struct {
 	answers, authority, additional uint16
 	body                           []byte // the records, but for OPT
 	// starts are where the records that take turns begin in body, and where the last of them ends; none when they do not.
-	starts []uint16
+	starts []uint32
 	links  []link
 	// many are the records that take turns, for requests whose answers have no room for all of them; nil: there is always.
 	many *turning
@@ -38,7 +38,7 @@ type link struct{ at, to uint16 } // both in body
 // turning are records that take turns, one after the other as they follow a question.
 type turning struct {
 	body   []byte
-	starts []uint16 // of each record in body, and the end of the last one
+	starts []uint32 // of each record in body, which may be larger than any message, and the end of the last one
 }
 
 // rest is what an answer rests on.
@@ -82,7 +82,7 @@ func (a *answer) write(out []byte, q *plain, turn uint64) []byte {
 		return q.finish(out, a.answers, a.authority, a.additional)
 	}
 	first := int(turn % uint64(n))
-	middle, end := a.starts[first], a.starts[n]
+	middle, end := uint16(a.starts[first]), uint16(a.starts[n]) // a whole answer has no more than udpSize
 	out = append(out, a.body[middle:end]...)
 	out = append(out, a.body[:middle]...)
 	out = append(out, a.body[end:]...)
@@ -243,7 +243,7 @@ func (a *answer) turn(n int, offset uint16) bool {
 	var last uint16
 	for i := range int(a.answers) + int(a.authority) + int(a.additional) {
 		if i <= n {
-			a.starts = append(a.starts, uint16(at))
+			a.starts = append(a.starts, uint32(at))
 		}
 		if i == n {
 			last = uint16(at)
@@ -271,7 +271,7 @@ func (a *answer) turn(n int, offset uint16) bool {
 		at += 10 + int(binary.BigEndian.Uint16(a.body[at+8:]))
 	}
 	if len(a.starts) == n {
-		a.starts = append(a.starts, uint16(at))
+		a.starts = append(a.starts, uint32(at))
 	}
 	return true
 }

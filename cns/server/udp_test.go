@@ -290,3 +290,22 @@ func BenchmarkPlain(b *testing.B) {
 		}
 	})
 }
+
+// TestMoreRecordsThanAMessageHolds take turns as well: places beyond 64 kB wrapped, and the worker panicked.
+func TestMoreRecordsThanAMessageHolds(t *testing.T) {
+	const apex, records = "dc1.cns.internal.", 4200
+	e := zone.New().Edit()
+	e.AddZone(zone.Authority{Apex: apex, Servers: []string{"ns." + apex}, Mailbox: "x." + apex})
+	for i := range records {
+		e.Add(record.Record{Name: "web." + apex, Type: record.A, TTL: 30, Addr: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})})
+	}
+	w, src := testWorker(e.Done(1))
+	p := request(t, "web."+apex, dns.TypeA, nil)
+	first := map[string]bool{}
+	for range records {
+		got := new(dns.Msg)
+		assert.NilError(t, got.Unpack(w.plainly(src.set, p, make([]byte, 0, udpSize))))
+		first[got.Answer[0].String()] = true
+	}
+	assert.Equal(t, len(first), records)
+}
