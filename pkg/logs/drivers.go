@@ -148,7 +148,7 @@ func parseLocal(opts map[string]string, prefix string) (options, error) {
 	case o.compress && o.maxFiles <= 1:
 		return o, fmt.Errorf("compression cannot be enabled when max file count is 1")
 	}
-	o.maxFiles = max(o.maxFiles, 1)
+	o.maxFiles = min(max(o.maxFiles, 1), mostFiles)
 	return o, nil
 }
 

@@ -65,6 +65,10 @@ func parseMaxSize(opts map[string]string) (int64, error) {
 	return n, nil
 }
 
+// mostFiles bounds how many files a log has, whatever more is asked for: each reader and each rotation looks for all of
+// them, and the largest number there is kept a processor busy for hours after one `docker logs`.
+const mostFiles = 10_000
+
 func parseMaxFile(opts map[string]string) (int, error) {
 	v, ok := opts["max-file"]
 	if !ok {
@@ -77,5 +81,5 @@ func parseMaxFile(opts map[string]string) (int, error) {
 	if n < 1 {
 		return 0, fmt.Errorf("max-file cannot be less than 1")
 	}
-	return n, nil
+	return min(n, mostFiles), nil
 }
