@@ -104,10 +104,18 @@ func stopSignal(cfg *container.Config) syscall.Signal {
 func (c *Containers) stopFailed(ctx context.Context, r *state.Container) {
 	ctx, cancel := work(ctx)
 	defer cancel()
-	_ = c.asked(ctx, r, func(now *state.Container) error {
+	c.takeBack(ctx, r, func(now *state.Container) error {
 		c.live.of(keyOf(now)).stopping = false
 		return nil
 	})
+}
+
+// takeBack does what undoes a note about a container: at once, or, where an end that cannot be recorded has the lock,
+// when that is over, for which nobody waits.
+func (c *Containers) takeBack(ctx context.Context, r *state.Container, undo func(*state.Container) error) {
+	if errdefs.IsUnavailable(c.asked(ctx, r, undo)) {
+		c.later.after(0, func(ctx context.Context) { _ = c.locked(ctx, r, undo) })
+	}
 }
 
 // Restart stops a container that runs and starts it again. A container with --rm outlives the stop between.
@@ -127,7 +135,7 @@ func (c *Containers) restart(ctx context.Context, r *state.Container, opts conta
 		if err := c.asked(ctx, r, c.renewing(true)); err != nil {
 			return err
 		}
-		defer c.renewed(ctx, r)
+		defer c.takeBack(ctx, r, c.renewing(false))
 		if err := c.stop(ctx, r, opts); err != nil {
 			return err
 		}
@@ -150,13 +158,6 @@ func (c *Containers) renewing(on bool) func(*state.Container) error {
 	return func(r *state.Container) error {
 		c.live.of(keyOf(r)).renewing = on
 		return nil
-	}
-}
-
-// renewed takes back what renewing noted; behind an end that cannot be recorded nobody waits for it.
-func (c *Containers) renewed(ctx context.Context, r *state.Container) {
-	if errdefs.IsUnavailable(c.asked(ctx, r, c.renewing(false))) {
-		c.later.after(0, func(ctx context.Context) { _ = c.locked(ctx, r, c.renewing(false)) })
 	}
 }
 
